@@ -1,0 +1,159 @@
+"""The one network class.
+
+`Network(arch)` owns the weights of `arch`. Called with a smaller architecture it runs that
+sub-network on slices of the weights; called without, it is a plain static network. The supernet of
+the search, the augmented network of NetAug and the exported target are all this class.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from nasaug.supernet.architecture import Architecture, embed
+from nasaug.supernet.leaves import Leaf
+from nasaug.supernet.modules import ElasticConv, ElasticLinear, ElasticNorm, build
+from nasaug.supernet.rows import Row, Skip
+
+Init = Literal["kaiming_uniform", "fan_out"]
+
+
+class Block(nn.Module):
+    """One row: its leaves in sequence, and the residual addition."""
+
+    def __init__(self, row: Row, in_channels: int) -> None:
+        super().__init__()
+        for leaf in row.leaves(in_channels):
+            self.add_module(leaf.name, build(leaf))
+        if (shortcut := row.shortcut(in_channels)) is not None:
+            self.add_module(shortcut.name, build(shortcut))
+
+    def forward(self, x: Tensor, row: PlannedRow) -> Tensor:
+        y = x
+        for leaf in row.leaves:
+            y = self._modules[leaf.name](y, leaf)  # type: ignore[misc]
+        if not row.residual:
+            return y
+        if row.shortcut is not None:
+            x = self._modules[row.shortcut.name](x, row.shortcut)  # type: ignore[misc]
+        return nn.functional.relu(y + x) if row.act_after_sum else y + x
+
+
+class PlannedRow:
+    """What one row of a sub-network asks of its block, worked out once per sub-network."""
+
+    def __init__(self, row: Row, in_channels: int) -> None:
+        self.leaves: tuple[Leaf, ...] = row.leaves(in_channels)
+        self.shortcut = row.shortcut(in_channels)
+        self.residual = row.residual
+        self.act_after_sum = row.kind == "bottleneck"
+        self.absent = isinstance(row, Skip)
+
+
+class Network(nn.Module):
+    """The weights of `arch`, initialised from `generator` (torch's default one if None).
+
+    `init` is the scheme: "kaiming_uniform" (a = sqrt 5; NetAug's choice for augmented networks),
+    "fan_out" (normal, for plain targets), or None to leave the memory as it is.
+    """
+
+    def __init__(
+        self,
+        arch: Architecture,
+        init: Init | None = "kaiming_uniform",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.arch = arch
+        widths = arch.widths_in
+        self.blocks = nn.ModuleList(
+            Block(row, width) for row, width in zip(arch.rows, widths, strict=True)
+        )
+        if init is not None:
+            initialise(self, init, generator)
+
+    def forward(self, x: Tensor, sub: Architecture | None = None) -> Tensor:
+        """x (N, in_channels, H, W) -> logits (N, num_classes), of the sub-network `sub` if given.
+
+        Raises: ValueError if `sub` is not inside this network.
+        """
+        plan = self._plan(sub)
+        return self._run(self.features(x, sub), plan, len(plan) - 1, len(plan))
+
+    def features(self, x: Tensor, sub: Architecture | None = None) -> Tensor:
+        """x (N, in_channels, H, W) -> what the classifier reads, (N, width, 1, 1)."""
+        plan = self._plan(sub)
+        return self._run(x, plan, 0, len(plan) - 1)
+
+    def export(self, sub: Architecture | None = None) -> Network:
+        """A static network of its own memory that computes what `self(x, sub)` computes."""
+        sub = self.arch if sub is None else sub
+        small = Network(sub.canonical(), init=None)
+        present = iter(small.blocks)
+        with torch.no_grad():
+            for block, row in zip(self.blocks, self._plan(sub), strict=True):
+                if row.absent:
+                    continue
+                target = next(present).state_dict(keep_vars=True)
+                for leaf in (*row.leaves, *([row.shortcut] if row.shortcut else [])):
+                    for name, tensor in getattr(block, leaf.name).sliced(leaf).items():
+                        target[f"{leaf.name}.{name}"].copy_(tensor)
+        reference = next(self.parameters())
+        return small.to(reference.device, reference.dtype).train(self.training)
+
+    def _plan(self, sub: Architecture | None) -> tuple[PlannedRow, ...]:
+        return _plan(self.arch if sub is None else sub, self.arch)
+
+    def _run(self, x: Tensor, plan: tuple[PlannedRow, ...], start: int, stop: int) -> Tensor:
+        for index in range(start, stop):
+            if not plan[index].absent:
+                x = self.blocks[index](x, plan[index])
+        return x
+
+
+def initialise(net: Network, init: Init, generator: torch.Generator | None = None) -> None:
+    """Fill all weights: convolutions by `init`, classifier truncated normal (std 0.02), norms 1, 0."""
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, ElasticConv):
+                if init == "kaiming_uniform":
+                    nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
+                else:
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", generator=generator)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, ElasticLinear):
+                nn.init.trunc_normal_(module.weight, std=0.02, generator=generator)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, ElasticNorm):
+                nn.init.ones_(module.weight)
+                nn.init.zeros_(module.bias)
+
+
+def _plan(sub: Architecture, whole: Architecture) -> tuple[PlannedRow, ...]:
+    return _plan_rows(_ByRows(sub), _ByRows(whole))
+
+
+class _ByRows:
+    """A cache key that, unlike architectures, tells an aligned table from its canonical form."""
+
+    def __init__(self, arch: Architecture) -> None:
+        self.arch = arch
+
+    def __hash__(self) -> int:
+        return hash(self.arch)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByRows) and self.arch.rows == other.arch.rows
+
+
+@lru_cache(maxsize=4096)
+def _plan_rows(sub: _ByRows, whole: _ByRows) -> tuple[PlannedRow, ...]:
+    aligned = sub.arch
+    if aligned is not whole.arch:
+        aligned = embed(aligned, whole.arch)
+    widths = aligned.widths_in
+    return tuple(PlannedRow(row, width) for row, width in zip(aligned.rows, widths, strict=True))

@@ -1,0 +1,129 @@
+"""Loading the checkpoints of the NetAug authors' published code by their parameter names.
+
+Their networks are `backbone.input_stem.op_list.0`, `backbone.stages.S.op_list.B`, `head.op_list.N`;
+taken in this order, the entries that own weights are our rows, one to one.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nasaug.supernet.architecture import Architecture
+from nasaug.supernet.network import Network
+from nasaug.supernet.rows import GlobalAvgPool, MaxPool, Skip
+
+PLACE = re.compile(
+    r"(?:module\.)?(?:backbone\.)?(input_stem|stages|head)\.(?:(\d+)\.)?op_list\.(\d+)\.(.+)"
+)
+SECTIONS = ("input_stem", "stages", "head")
+RENAMED = (
+    ("conv.inverted_conv.conv.", "expand."),
+    ("conv.inverted_conv.norm.", "expand.norm."),
+    ("conv.depth_conv.conv.", "depthwise."),
+    ("conv.depth_conv.norm.", "depthwise.norm."),
+    ("conv.se_layer.reduce_conv.", "squeeze.reduce."),
+    ("conv.se_layer.expand_conv.", "squeeze.restore."),
+    ("conv.point_conv.conv.", "project."),
+    ("conv.point_conv.norm.", "project.norm."),
+    ("norm.", "conv.norm."),
+)
+
+
+def load_published(state_dict: Mapping[str, Any] | str | Path, arch: Architecture) -> Network:
+    """The network of `arch` with the weights of an authors' checkpoint.
+
+    `state_dict` is a mapping (plain, or wrapped as {"state_dict": ...}) or the path of a file,
+    which is read with `weights_only`: a pickle that would run code is refused.
+
+    Raises: ValueError saying what does not fit; FileNotFoundError.
+    """
+    if isinstance(state_dict, str | Path):
+        state_dict = read_pickle_safely(Path(state_dict))
+    if isinstance(state_dict.get("state_dict"), Mapping):
+        state_dict = state_dict["state_dict"]
+    net = Network(arch.canonical(), init=None)
+    expected = net.state_dict()
+    rename = _row_of_place(state_dict, net.arch)
+    found: dict[str, Tensor] = {}
+    for name, value in state_dict.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        found[rename(name)] = value
+    missing = [name for name in expected if name not in found]
+    unknown = [name for name in found if name not in expected]
+    if missing or unknown:
+        raise ValueError(
+            f"the checkpoint is not of {arch.name}: "
+            f"missing {', '.join(missing[:3]) or 'nothing'} ({len(missing)} in all), "
+            f"unknown {', '.join(unknown[:3]) or 'nothing'} ({len(unknown)} in all)"
+        )
+    for name, value in found.items():
+        shape = tuple(getattr(value, "shape", ()))
+        if shape != tuple(expected[name].shape):
+            raise ValueError(
+                f"the checkpoint is not of {arch.name} with {arch.num_classes} classes: "
+                f"{name} has shape {shape}, expected {tuple(expected[name].shape)}"
+            )
+    net.load_state_dict(found)
+    return net.eval()
+
+
+def read_pickle_safely(path: Path) -> Mapping[str, Any]:
+    """Tensors from a torch file, never running code in it.
+
+    Raises: ValueError for a file that is no torch file, that would run code or holds no mapping.
+    """
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"refused to load {path}: not a plain file of tensors ({reason})") from None
+    except (RuntimeError, EOFError, KeyError, ValueError, UnicodeDecodeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} is not a readable torch file ({reason})") from None
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{path} holds a {type(data).__name__}, not a mapping of names to tensors")
+    return data
+
+
+def _row_of_place(names: Mapping[str, Any], arch: Architecture) -> Any:
+    """A function from the authors' name of a tensor to ours."""
+    places = {}
+    for name in names:
+        match = PLACE.fullmatch(str(name))
+        if match is None:
+            raise ValueError(
+                f"{name!r} is not a parameter name of the NetAug authors' networks "
+                "(backbone.input_stem..., backbone.stages..., head...)"
+            )
+        section, stage, op, rest = match.groups()
+        places[name] = ((SECTIONS.index(section), int(stage or 0), int(op)), rest)
+    with_weights = [
+        index
+        for index, row in enumerate(arch.rows)
+        if not isinstance(row, GlobalAvgPool | MaxPool | Skip)
+    ]
+    order = sorted({place for place, _ in places.values()})
+    if len(order) != len(with_weights):
+        raise ValueError(
+            f"the checkpoint is not of {arch.name}: it has {len(order)} rows with weights, "
+            f"{arch.name} has {len(with_weights)}"
+        )
+    row_of = dict(zip(order, with_weights, strict=True))
+
+    def rename(name: str) -> str:
+        place, rest = places[name]
+        for theirs, ours in RENAMED:
+            if rest.startswith(theirs):
+                rest = ours + rest.removeprefix(theirs)
+                break
+        return f"blocks.{row_of[place]}.{rest}"
+
+    return rename

@@ -1,0 +1,251 @@
+"""The rows of a network's table, as in the papers' own tables (MobileNetV2, Sandler et al. 2018,
+Table 2; MobileNetV3, Howard et al. 2019, Table 1; ResNet, He et al. 2016, Table 1).
+
+A row is a frozen value. `leaves(in_channels)` spells out the primitive operations it stands for;
+everything else (modules, slices, costs) is derived from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, ClassVar, get_args
+
+from nasaug.supernet.leaves import (
+    Activation,
+    ConvLeaf,
+    GlobalAvgPoolLeaf,
+    Leaf,
+    LinearLeaf,
+    MaxPoolLeaf,
+    SqueezeLeaf,
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What all rows share. `out_channels` and `leaves` depend on the width that comes in."""
+
+    kind: ClassVar[str]
+
+    def leaves(self, in_channels: int) -> tuple[Leaf, ...]:
+        raise NotImplementedError
+
+    def shortcut(self, in_channels: int) -> Leaf | None:
+        """The operation on the residual branch; None where it is the identity or absent."""
+        return None
+
+    @property
+    def residual(self) -> bool:
+        """Whether the row's input is added to its output."""
+        return False
+
+    @property
+    def downsampling(self) -> int:
+        return getattr(self, "stride", 1)
+
+    def out_channels(self, in_channels: int) -> int:
+        return self.leaves(in_channels)[-1].out_channels
+
+
+@dataclass(frozen=True)
+class Conv(Row):
+    kind = "conv"
+    kernel: int
+    stride: int
+    out: int
+    act: Activation
+    norm: bool = True
+    bias: bool = False
+
+    def leaves(self, in_channels: int) -> tuple[Leaf, ...]:
+        return (
+            ConvLeaf(
+                "conv",
+                in_channels,
+                self.out,
+                self.kernel,
+                self.stride,
+                act=self.act,
+                norm=self.norm,
+                bias=self.bias,
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class DepthwiseSeparable(Row):
+    """Depthwise convolution with activation, then a linear 1x1 convolution."""
+
+    kind = "depthwise_separable"
+    kernel: int
+    stride: int
+    out: int
+    act: Activation
+    skip: bool = False
+
+    def leaves(self, in_channels: int) -> tuple[Leaf, ...]:
+        return (
+            _depthwise(in_channels, self.kernel, self.stride, self.act),
+            ConvLeaf("project", in_channels, self.out),
+        )
+
+    @property
+    def residual(self) -> bool:
+        return self.skip
+
+
+@dataclass(frozen=True)
+class InvertedResidual(Row):
+    """1x1 expansion to `mid`, depthwise, squeeze-and-excitation (if `squeeze`), linear 1x1."""
+
+    kind = "inverted_residual"
+    kernel: int
+    stride: int
+    mid: int
+    out: int
+    act: Activation
+    skip: bool
+    squeeze: int | None = None
+
+    def leaves(self, in_channels: int) -> tuple[Leaf, ...]:
+        squeeze = (SqueezeLeaf("squeeze", self.mid, self.squeeze),) if self.squeeze else ()
+        return (
+            ConvLeaf("expand", in_channels, self.mid, act=self.act),
+            _depthwise(self.mid, self.kernel, self.stride, self.act),
+            *squeeze,
+            ConvLeaf("project", self.mid, self.out),
+        )
+
+    @property
+    def residual(self) -> bool:
+        return self.skip
+
+
+@dataclass(frozen=True)
+class Bottleneck(Row):
+    """ResNet's bottleneck with the stride on the 3x3 (v1.5, as torchvision's resnet50)."""
+
+    kind = "bottleneck"
+    mid: int
+    out: int
+    stride: int = 1
+    kernel: int = 3
+    act: Activation = "relu"
+
+    def leaves(self, in_channels: int) -> tuple[Leaf, ...]:
+        return (
+            ConvLeaf("reduce", in_channels, self.mid, act=self.act),
+            ConvLeaf("spatial", self.mid, self.mid, self.kernel, self.stride, act=self.act),
+            ConvLeaf("restore", self.mid, self.out),
+        )
+
+    def shortcut(self, in_channels: int) -> Leaf | None:
+        if self.stride == 1 and in_channels == self.out:
+            return None
+        return ConvLeaf("shortcut", in_channels, self.out, stride=self.stride)
+
+    @property
+    def residual(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class MaxPool(Row):
+    kind = "max_pool"
+    kernel: int = 3
+    stride: int = 2
+
+    def leaves(self, in_channels: int) -> tuple[Leaf, ...]:
+        return (MaxPoolLeaf("pool", in_channels, self.kernel, self.stride),)
+
+
+@dataclass(frozen=True)
+class GlobalAvgPool(Row):
+    """Mean over the feature map; what follows sees 1 x 1."""
+
+    kind = "global_avg_pool"
+
+    def leaves(self, in_channels: int) -> tuple[Leaf, ...]:
+        return (GlobalAvgPoolLeaf("pool", in_channels),)
+
+
+@dataclass(frozen=True)
+class Linear(Row):
+    kind = "linear"
+    out: int
+
+    def leaves(self, in_channels: int) -> tuple[Leaf, ...]:
+        return (LinearLeaf("linear", in_channels, self.out),)
+
+
+@dataclass(frozen=True)
+class Skip(Row):
+    """An absent row: the identity. It keeps members of a space aligned, row by row."""
+
+    kind = "skip"
+
+    def leaves(self, in_channels: int) -> tuple[Leaf, ...]:
+        return ()
+
+    def out_channels(self, in_channels: int) -> int:
+        return in_channels
+
+
+ROW_KINDS: dict[str, type[Row]] = {
+    row.kind: row
+    for row in (
+        Conv,
+        DepthwiseSeparable,
+        InvertedResidual,
+        Bottleneck,
+        MaxPool,
+        GlobalAvgPool,
+        Linear,
+        Skip,
+    )
+}
+
+
+def row_to_dict(row: Row) -> dict[str, Any]:
+    """The row as plain data, defaults left out; the inverse of `row_from_dict`."""
+    defaults = {field.name: field.default for field in fields(row)}
+    values = {k: v for k, v in asdict(row).items() if v != defaults[k]}
+    return {"kind": row.kind, **values}
+
+
+def row_from_dict(data: dict[str, Any]) -> Row:
+    """Raises: ValueError for an unknown kind, an unknown or a missing key, a value of a wrong type."""
+    if not isinstance(data, dict):
+        raise ValueError(f"a row must be a table with a kind, but got {data!r}")
+    values = dict(data)
+    kind = values.pop("kind", None)
+    if not isinstance(kind, str) or kind not in ROW_KINDS:
+        raise ValueError(f"row kind must be one of {', '.join(ROW_KINDS)}, but got {kind!r}")
+    known = {field.name: field for field in fields(ROW_KINDS[kind])}
+    for key, value in values.items():
+        if key not in known:
+            raise ValueError(f"{kind} has no key {key!r}; it has {', '.join(known) or 'none'}")
+        _check_value(kind, key, value)
+    try:
+        return ROW_KINDS[kind](**values)
+    except TypeError:
+        missing = [k for k, f in known.items() if k not in values and f.default is MISSING]
+        raise ValueError(f"{kind} needs {', '.join(missing)}") from None
+
+
+def _check_value(kind: str, key: str, value: object) -> None:
+    if key == "act":
+        allowed = get_args(Activation)
+        if value not in allowed:
+            raise ValueError(f"{kind}: act must be one of {', '.join(allowed)}, but got {value!r}")
+    elif key in ("skip", "norm", "bias"):
+        if not isinstance(value, bool):
+            raise ValueError(f"{kind}: {key} must be true or false, but got {value!r}")
+    elif key == "squeeze" and value is None:
+        pass
+    elif not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 65536:
+        raise ValueError(f"{kind}: {key} must be an integer from 1 to 65,536, but got {value!r}")
+
+
+def _depthwise(channels: int, kernel: int, stride: int, act: Activation) -> ConvLeaf:
+    return ConvLeaf("depthwise", channels, channels, kernel, stride, groups=channels, act=act)
