@@ -1,0 +1,67 @@
+"""nasaug: train tiny networks inside the larger networks that help them.
+
+The names below are loaded when first used, so that `import nasaug` (and `nasaug --help`) is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nasaug.netaug import Augmentation, NetAugOptions, netaug_step
+    from nasaug.search import InheritedAccuracy, parse_budget, search, single_path_step
+    from nasaug.supernet import (
+        Architecture,
+        Network,
+        SearchSpace,
+        load_published,
+        load_target,
+        macs,
+        params,
+    )
+    from nasaug.training import (
+        Recipe,
+        View,
+        evaluate,
+        fit,
+        load_dataset,
+        load_weights,
+        reestimate_batch_norm,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Architecture",
+    "Augmentation",
+    "InheritedAccuracy",
+    "NetAugOptions",
+    "Network",
+    "Recipe",
+    "SearchSpace",
+    "View",
+    "evaluate",
+    "fit",
+    "load_dataset",
+    "load_published",
+    "load_target",
+    "load_weights",
+    "macs",
+    "netaug_step",
+    "params",
+    "parse_budget",
+    "reestimate_batch_norm",
+    "search",
+    "single_path_step",
+]
+_ROOMS = ("supernet", "training", "search", "netaug")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for room in _ROOMS:
+            module = importlib.import_module(f"nasaug.{room}")
+            if name in module.__all__:
+                return getattr(module, name)
+    raise AttributeError(f"module 'nasaug' has no attribute {name!r}")

@@ -1,0 +1,66 @@
+"""What a network is: rows, named targets, the elastic network, the search space, costs."""
+
+from nasaug.supernet.architecture import Architecture, embed
+from nasaug.supernet.channels import round_channels
+from nasaug.supernet.costs import (
+    RowCost,
+    count_with_fvcore,
+    macs,
+    params,
+    peak_memory,
+    row_costs,
+)
+from nasaug.supernet.graph import Edge
+from nasaug.supernet.modules import ElasticNorm
+from nasaug.supernet.names import did_you_mean
+from nasaug.supernet.network import Network
+from nasaug.supernet.published import load_published, read_pickle_safely
+from nasaug.supernet.rows import (
+    Bottleneck,
+    Conv,
+    DepthwiseSeparable,
+    GlobalAvgPool,
+    InvertedResidual,
+    Linear,
+    MaxPool,
+    Row,
+    Skip,
+)
+from nasaug.supernet.sorting import sort_channels
+from nasaug.supernet.space import ChoicePath, InfeasibleBudget, SearchSpace
+from nasaug.supernet.targets import Factors, load_target, published_factors, target_names
+
+__all__ = [
+    "Architecture",
+    "Bottleneck",
+    "ChoicePath",
+    "Conv",
+    "DepthwiseSeparable",
+    "Edge",
+    "ElasticNorm",
+    "Factors",
+    "GlobalAvgPool",
+    "InfeasibleBudget",
+    "InvertedResidual",
+    "Linear",
+    "MaxPool",
+    "Network",
+    "Row",
+    "RowCost",
+    "SearchSpace",
+    "Skip",
+    "count_with_fvcore",
+    "did_you_mean",
+    "embed",
+    "load_published",
+    "load_target",
+    "macs",
+    "params",
+    "peak_memory",
+    "published_factors",
+    "read_pickle_safely",
+    "round_channels",
+    "row_costs",
+    "sort_channels",
+    "target_names",
+]

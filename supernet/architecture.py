@@ -167,7 +167,9 @@ def embed(arch: Architecture, largest: Architecture) -> Architecture:
             aligned.append(waiting.pop(0))
             continue
         misfit = misfit or f"row {index} ({largest.row_names[index]}): {reason}"
-        if not isinstance(row, Skip) and not (row.residual and row.downsampling == 1):
+        width = largest.widths_in[index]
+        identity = row.residual and row.downsampling == 1 and row.shortcut(width) is None
+        if not identity and not isinstance(row, Skip):
             break
         aligned.append(Skip())
     if waiting or len(aligned) < len(largest.rows):
@@ -204,7 +206,9 @@ def _check(arch: Architecture) -> None:
     if kinds.count(Linear) != 1 or kinds[-1] is not Linear or kinds.count(GlobalAvgPool) != 1:
         raise ValueError("the rows must hold one global_avg_pool and end with the one linear row")
     width = arch.in_channels
-    for index, (row, name) in enumerate(zip(arch.rows, _name_rows(arch.rows, arch.in_channels), strict=True)):
+    for index, (row, name) in enumerate(
+        zip(arch.rows, _name_rows(arch.rows, arch.in_channels), strict=True)
+    ):
         where = f"row {index} ({name}): "
         kernel = getattr(row, "kernel", 1)
         if kernel % 2 == 0:

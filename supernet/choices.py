@@ -137,7 +137,11 @@ def row_choices(
     elif isinstance(template, Bottleneck):
         ratio = Fraction(template.mid, template.out)
     widths: tuple[int, ...] = ()
-    if isinstance(template, Conv | BLOCKS) and not optional and _has_own_width(template, in_channels):
+    if (
+        isinstance(template, Conv | BLOCKS)
+        and not optional
+        and _has_own_width(template, in_channels)
+    ):
         limit_out = getattr(limit, "out", None)
         widths = _scaled_widths(template.out, width, divisor, limit_out)
     return RowChoices(
@@ -164,7 +168,9 @@ def extra_row(last: Row, in_channels: int) -> Row | None:
     return None
 
 
-def _has_own_width(row: Conv | DepthwiseSeparable | InvertedResidual | Bottleneck, width: int) -> bool:
+def _has_own_width(
+    row: Conv | DepthwiseSeparable | InvertedResidual | Bottleneck, width: int
+) -> bool:
     if isinstance(row, Bottleneck):
         return row.shortcut(width) is not None
     return not row.residual
@@ -173,7 +179,7 @@ def _has_own_width(row: Conv | DepthwiseSeparable | InvertedResidual | Bottlenec
 def _scaled_widths(
     own: int, factors: Sequence[float], divisor: int, limit: int | None
 ) -> tuple[int, ...]:
-    """`own` exactly, and its multiples rounded; with a limit nothing above it, and the limit too."""
+    """`own` exactly and its multiples, rounded; with a limit nothing above it, but the limit."""
     widths = {own}
     for factor in factors:
         if factor > 1:

@@ -9,13 +9,11 @@ exact cost. With N rows at most N quanta are lost, which bounds the rejections.
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from nasaug.supernet.space import Edge, Node
+from nasaug.supernet.graph import Edge, Layer, Node
 
 QUANTA = 4096
 
@@ -26,13 +24,15 @@ class BudgetTable:
     `drawn` and `accepted` count the draws so far.
     """
 
-    def __init__(self, layers: list[dict[tuple[int, int, bool], Node]], budget: int) -> None:
+    def __init__(self, layers: list[Layer], budget: int) -> None:
         self._source = next(iter(layers[0].values()))
         self._budget = budget
         excess = budget - self._source.cheapest
         self._quantum = max(1, -(-excess // QUANTA))
         size = excess // self._quantum + 1
-        self._offers: dict[int, tuple[list[Edge], NDArray[np.int64], list[NDArray[np.float64]]]] = {}
+        self._offers: dict[
+            int, tuple[list[Edge], NDArray[np.int64], list[NDArray[np.float64]]]
+        ] = {}
         self.drawn = self.accepted = 0
         # counts[node][q]: paths from the node whose quantised excess is at most q. Scaled per
         # layer, since only ratios within a layer matter and the counts may exceed a float.

@@ -130,9 +130,8 @@ class ElasticLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(leaf.out_channels))
 
     def sliced(self, leaf: LinearLeaf) -> Sliced:
-        weight = self.weight
-        if weight.shape[1] != leaf.in_channels:
-            weight = weight[:, : leaf.in_channels]
+        whole = self.weight.shape[1] == leaf.in_channels
+        weight = self.weight if whole else self.weight[:, : leaf.in_channels]
         return {"weight": weight, "bias": self.bias}
 
     def forward(self, x: Tensor, leaf: LinearLeaf) -> Tensor:

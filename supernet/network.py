@@ -115,7 +115,7 @@ class Network(nn.Module):
 
 
 def initialise(net: Network, init: Init, generator: torch.Generator | None = None) -> None:
-    """Fill all weights: convolutions by `init`, classifier truncated normal (std 0.02), norms 1, 0."""
+    """Convolutions by `init`, the classifier truncated normal (std 0.02), norms 1 and 0."""
     with torch.no_grad():
         for module in net.modules():
             if isinstance(module, ElasticConv):

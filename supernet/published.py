@@ -44,15 +44,17 @@ def load_published(state_dict: Mapping[str, Any] | str | Path, arch: Architectur
 
     Raises: ValueError saying what does not fit; FileNotFoundError.
     """
-    if isinstance(state_dict, str | Path):
-        state_dict = read_pickle_safely(Path(state_dict))
-    if isinstance(state_dict.get("state_dict"), Mapping):
-        state_dict = state_dict["state_dict"]
+    given = state_dict
+    if not isinstance(given, Mapping):
+        given = read_pickle_safely(Path(given))
+    tensors: Mapping[str, Any] = given.get("state_dict", given)
+    if not isinstance(tensors, Mapping):
+        raise ValueError("the checkpoint's state_dict is not a mapping of names to tensors")
     net = Network(arch.canonical(), init=None)
     expected = net.state_dict()
-    rename = _row_of_place(state_dict, net.arch)
+    rename = _row_of_place(tensors, net.arch)
     found: dict[str, Tensor] = {}
-    for name, value in state_dict.items():
+    for name, value in tensors.items():
         if name.endswith("num_batches_tracked"):
             continue
         found[rename(name)] = value
@@ -84,7 +86,9 @@ def read_pickle_safely(path: Path) -> Mapping[str, Any]:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"refused to load {path}: not a plain file of tensors ({reason})") from None
+        raise ValueError(
+            f"refused to load {path}: not a plain file of tensors ({reason})"
+        ) from None
     except (RuntimeError, EOFError, KeyError, ValueError, UnicodeDecodeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} is not a readable torch file ({reason})") from None

@@ -214,7 +214,7 @@ def row_to_dict(row: Row) -> dict[str, Any]:
 
 
 def row_from_dict(data: dict[str, Any]) -> Row:
-    """Raises: ValueError for an unknown kind, an unknown or a missing key, a value of a wrong type."""
+    """Raises: ValueError for an unknown kind or key, a missing key, a value of a wrong type."""
     if not isinstance(data, dict):
         raise ValueError(f"a row must be a table with a kind, but got {data!r}")
     values = dict(data)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -59,6 +59,20 @@ def load_target(
     return arch
 
 
+@dataclass(frozen=True)
+class Factors:
+    """NetAug's factors on widths and on expand ratios, 1 among them."""
+
+    width: tuple[float, ...]
+    expand: tuple[float, ...]
+
+
+def published_factors(name: str) -> Factors:
+    """The authors' factors for a target; those of mbv2_tiny where none were published."""
+    family = name.partition("_")[0]
+    return Factors(PUBLISHED_WIDTHS.get(family, (1.0, 1.8, 2.6)), (1.0, 1.6, 2.2, 2.8))
+
+
 def target_names() -> tuple[str, ...]:
     """The names that stand in tables; `mbv2_wNNN`, `mbv3_wNNN`, `proxylessnas_wNNN` also work."""
     return tuple(TARGETS)
@@ -92,7 +106,7 @@ def _read_table(path: Path) -> Architecture:
 def _inverted(
     in_channels: int, blocks: Iterable[tuple[int, int, int, int]], act: Activation = "relu6"
 ) -> tuple[Row, ...]:
-    """Rows from (kernel, mid, out, stride); a block with stride 1 that keeps its width is residual."""
+    """Rows from (kernel, mid, out, stride); stride 1 and an unchanged width make one residual."""
     rows = []
     for kernel, mid, out, stride in blocks:
         skip = stride == 1 and out == in_channels
@@ -236,6 +250,7 @@ def _scaler(width: Fraction) -> Callable[..., int]:
     return scale
 
 
+PUBLISHED_WIDTHS = {"mcunet": (1.0, 1.6, 2.2), "mbv3": (1.0, 2.0, 3.0)}
 W035 = Fraction(35, 100)
 SCALABLE: dict[str, Callable[[Fraction], tuple[Row, ...]]] = {
     "mbv2": _mobilenet_v2,

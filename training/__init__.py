@@ -1,0 +1,51 @@
+"""Data, the one training loop, evaluation, runs. Trains any network for any caller."""
+
+from nasaug.training.allocator import keep_freed_memory
+from nasaug.training.datasets import DATASETS, Dataset, ImageArray, load_dataset
+from nasaug.training.distributed import ALONE, Workers, join_workers
+from nasaug.training.evaluate import evaluate, reestimate_batch_norm
+from nasaug.training.files import write_atomically, write_json
+from nasaug.training.fit import Losses, State, Step, TrainingFailed, fit, plain_step
+from nasaug.training.loaders import (
+    Batch,
+    Batches,
+    View,
+    calibration_batches,
+    evaluation_batches,
+    training_batches,
+)
+from nasaug.training.recipe import Recipe, proxy_resolution
+from nasaug.training.run import RunFolder, load_weights, read_facts, save_weights
+
+__all__ = [
+    "ALONE",
+    "DATASETS",
+    "Batch",
+    "Batches",
+    "Dataset",
+    "ImageArray",
+    "Losses",
+    "Recipe",
+    "RunFolder",
+    "State",
+    "Step",
+    "TrainingFailed",
+    "View",
+    "Workers",
+    "calibration_batches",
+    "evaluate",
+    "evaluation_batches",
+    "fit",
+    "join_workers",
+    "keep_freed_memory",
+    "load_dataset",
+    "load_weights",
+    "plain_step",
+    "proxy_resolution",
+    "read_facts",
+    "reestimate_batch_norm",
+    "save_weights",
+    "training_batches",
+    "write_atomically",
+    "write_json",
+]

@@ -1,0 +1,190 @@
+"""The configuration of a run: typed, with errors that name the key, the value and the remedy.
+
+A configuration is built from a YAML file, then `--set key=value`, then the command's own options;
+the result is saved with the run. Only the command line reads configurations: the rooms take values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from nasaug.netaug import NetAugOptions
+from nasaug.search import SAMPLERS, parse_budget
+from nasaug.supernet import Architecture, SearchSpace, did_you_mean, published_factors
+from nasaug.training import Recipe
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSection(Section):
+    """Which data set, and how its images are augmented (see `nasaug.training.View`)."""
+
+    name: str = "fashion-mnist-mini"
+    dir: str | None = None
+    download: bool = False
+    validation: float = Field(0.1, gt=0, lt=1)
+    flip: bool = True
+    crop: float = Field(0.125, ge=0, le=0.5)
+    workers: int | None = Field(None, ge=0, le=256)
+
+
+class SpaceSection(Section):
+    """The space around the target; None for factors means the target's published ones."""
+
+    width: tuple[float, ...] | None = None
+    expand: tuple[float, ...] | None = None
+    kernel_growth: tuple[int, ...] = (0, 2)
+    extra_depth: tuple[int, ...] = (0, 1)
+    divisor: int = Field(8, ge=1, le=64)
+
+    def resolved(self, target: str) -> dict[str, Any]:
+        """All choices as plain data, the published factors filled in."""
+        published = published_factors(target)
+        given = self.model_dump(mode="json")
+        given["width"] = list(self.width or published.width)
+        given["expand"] = list(self.expand or published.expand)
+        return given
+
+    def around(self, target: Architecture) -> SearchSpace:
+        """The space around `target`. Raises: ValueError for choices that make no space."""
+        return SearchSpace.around(target, **self.resolved(target.name))
+
+
+class NetAugSection(NetAugOptions):
+    """The NetAug step's options, and where its weights start."""
+
+    width: tuple[float, ...] | None = None
+    expand: tuple[float, ...] | None = None
+    divisor: int = Field(8, ge=1, le=64)
+    init: Literal["fresh", "supernet"] = "fresh"
+
+
+def _known_sampler(name: str) -> str:
+    if name not in SAMPLERS:
+        raise ValueError(f"unknown sampler {name!r}: {did_you_mean(name, SAMPLERS)}")
+    return name
+
+
+class RunConfig(Section):
+    """What searching and training have in common."""
+
+    target: str = "mbv2_tiny"
+    resolution: int | None = Field(None, ge=8, le=2048)
+    in_channels: Literal[1, 3] | None = None
+    data: DataSection = DataSection()
+    train: Recipe = Recipe()
+    seed: int = Field(0, ge=0, lt=2**63)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(None, ge=1, le=1024)
+    tensorboard: bool = False
+
+
+class SearchConfig(RunConfig):
+    """`nasaug search`: `train` is the supernet's recipe, `budget` the largest network's MACs."""
+
+    train: Recipe = Recipe(epochs=6, bn_images=512)
+    space: SpaceSection = SpaceSection()
+    budget: Annotated[int, BeforeValidator(parse_budget)] = 300_000_000
+    trials: int = Field(40, ge=1, le=1_000_000)
+    sampler: Annotated[str, AfterValidator(_known_sampler)] = "evolution"
+    storage: str | None = None
+
+
+class TrainConfig(RunConfig):
+    """`nasaug train`: `largest` is auto (the newest search, else published), published, none or a
+    path of a search's best.json."""
+
+    method: Literal["netaug", "baseline"] = "netaug"
+    netaug: NetAugSection = NetAugSection()
+    largest: str = "auto"
+
+
+Config = TypeVar("Config", bound=RunConfig)
+
+
+def load_config(
+    kind: type[Config],
+    path: str | None,
+    sets: Iterable[str],
+    options: Mapping[str, Any],
+) -> Config:
+    """A configuration from a file, `--set` texts and options (dotted keys; None is not given).
+
+    Raises: ValueError naming the key, the value and what is allowed.
+    """
+    data: dict[str, Any] = {}
+    if path is not None:
+        data = _read_yaml(Path(path))
+    for text in sets:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ValueError(f"--set takes KEY=VALUE, such as train.lr=0.2, but got {text!r}")
+        try:
+            _put(data, key.strip(), yaml.safe_load(value))
+        except yaml.YAMLError:
+            raise ValueError(f"--set {key}: {value!r} is not a value") from None
+    for key, value in options.items():
+        if value is not None:
+            _put(data, key, value)
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise ValueError(_explain(error, kind)) from None
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved configuration as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a YAML file ({error})") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} must hold keys and values, but holds a {type(data).__name__}")
+    return data
+
+
+def _put(data: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        inner = data.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise ValueError(f"{key}: {parent} is {inner!r}, which has no keys")
+        data = inner
+    data[last] = value
+
+
+def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
+    """The first mistake, in a line."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key!r}: {did_you_mean(key, _all_keys(kind))}"
+    reason = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if first["type"] == "value_error":
+        return f"{key}: {reason}"
+    return f"{key} must be {reason}, but got {first['input']!r}"
+
+
+def _all_keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, info in kind.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            keys += _all_keys(inner, f"{prefix}{name}.")
+        else:
+            keys.append(f"{prefix}{name}")
+    return keys

@@ -1,0 +1,78 @@
+"""Judging weights on the test part of a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nasaug.console import emit_json, emit_table, show_log_messages
+from nasaug.setting import choose_device
+from nasaug.supernet import Network, load_published, load_target, macs, params
+from nasaug.training import (
+    View,
+    evaluate,
+    evaluation_batches,
+    keep_freed_memory,
+    load_dataset,
+    load_weights,
+    read_facts,
+)
+
+
+def run_evaluation(
+    weights: str,
+    target: str | None,
+    data: str,
+    data_dir: str | None,
+    download: bool,
+    resolution: int | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Raises: ValueError for weights that are damaged, of another target or of other classes."""
+    show_log_messages()
+    keep_freed_memory()
+    place = choose_device(device)
+    dataset = load_dataset(data, data_dir, download=download)
+    net, facts, path = _load(Path(weights), target, len(dataset.classes))
+    if net.arch.num_classes != len(dataset.classes):
+        raise ValueError(
+            f"{path} tells {net.arch.num_classes} classes apart, but {data} has "
+            f"{len(dataset.classes)}"
+        )
+    size = resolution or int(facts.get("resolution", net.arch.resolution))
+    view = View(size, net.arch.in_channels, place)
+    scores = evaluate(net.to(place), evaluation_batches(dataset, dataset.test, view))
+    result: dict[str, Any] = {
+        "target": facts.get("target", net.arch.name),
+        "data": data,
+        **scores,
+        "macs": macs(net.arch),
+        "params": params(net.arch),
+        "resolution": net.arch.resolution,
+        "evaluated_at": size,
+        "weights": str(path),
+        "run_dir": str(path.parent),
+    }
+    if as_json:
+        emit_json(result)
+        return
+    columns = ("target", "data", "test top-1 (%)", "top-5 (%)", "MACs", "parameters")
+    row = [result["target"], data, f"{100 * scores['top1']:.2f}", f"{100 * scores['top5']:.2f}"]
+    row += [f"{result['macs']:,}", f"{result['params']:,}"]
+    emit_table(f"{path} at {size} x {size}", columns, [row], left=2)
+
+
+def _load(path: Path, target: str | None, classes: int) -> tuple[Network, dict[str, str], Path]:
+    if path.is_dir():
+        path = path / "weights.safetensors"
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; name a finished run's folder or a weights file")
+    if path.suffix != ".safetensors":
+        if target is None:
+            raise ValueError(f"{path} does not say what it is of; add --target")
+        return load_published(path, load_target(target, classes)), {"target": target}, path
+    net, facts = load_weights(path), read_facts(path)
+    if target is not None and net.arch != load_target(target, net.arch.num_classes):
+        raise ValueError(f"{path} holds {facts.get('target', net.arch.name)}, not {target}")
+    return net, facts, path

@@ -1,0 +1,198 @@
+"""Training a target, from configuration to exported weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nasaug.config import TrainConfig
+from nasaug.console import emit_json, emit_table, progress_bar, say, show_log_messages
+from nasaug.netaug import Augmentation, netaug_step
+from nasaug.pipelines.tensorboard import mirror_metrics
+from nasaug.search import format_macs
+from nasaug.setting import Setting, prepare
+from nasaug.supernet import (
+    Architecture,
+    Factors,
+    Network,
+    count_with_fvcore,
+    macs,
+    params,
+    published_factors,
+)
+from nasaug.training import (
+    RunFolder,
+    Step,
+    evaluate,
+    fit,
+    load_weights,
+    plain_step,
+    reestimate_batch_norm,
+    save_weights,
+)
+from nasaug.workspace import newest_search, open_run, read_best
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, how, from which weights, and one line of what it is trained inside."""
+
+    net: Network
+    target: Architecture
+    step: Step
+    inside: str
+
+
+def run_training(config: TrainConfig, out: str | None, resume: bool, as_json: bool) -> None:
+    """Train, export, judge once on the test part, write the result."""
+    show_log_messages()
+    setting = prepare(config)
+    plan = _plan(config, setting, Path(out) if out else None)
+    run, lock = open_run("train", config, out, resume, setting.group)
+    with lock:
+        result = run.result() if run.finished else _trained(config, setting, plan, run, resume)
+    if not setting.group.first:
+        return
+    if as_json:
+        emit_json(result)
+    else:
+        _show(result)
+
+
+def _plan(config: TrainConfig, setting: Setting, out: Path | None) -> Plan:
+    target = setting.target
+    generator = torch.Generator().manual_seed(config.seed)
+    if config.method == "baseline" or config.largest == "none":
+        net = Network(target, "fan_out", generator).to(setting.device)
+        return Plan(net, target, plain_step, f"{target.name} alone")
+    augmentation, best, source = _augmentation(config, target, out)
+    inside = (
+        f"{target.name} ({format_macs(macs(target))} MACs) inside networks of up to "
+        f"{format_macs(macs(augmentation.largest))} MACs from {source}"
+    )
+    largest = augmentation.largest.canonical()
+    if config.netaug.init == "supernet":
+        net = _inherited(best, largest)
+        inside += ", weights from the supernet"
+    else:
+        net = Network(largest, "kaiming_uniform", generator)
+    step = netaug_step(augmentation, config.netaug)
+    return Plan(net.to(setting.device), augmentation.target, step, inside)
+
+
+def _augmentation(
+    config: TrainConfig, target: Architecture, out: Path | None
+) -> tuple[Augmentation, Path | None, str]:
+    """The augmentation, the search's result behind it (if any), and where it came from."""
+    section = config.netaug
+    published = published_factors(target.name)
+    factors = Factors(section.width or published.width, section.expand or published.expand)
+    best: tuple[Path, dict[str, Any]] | None = None
+    if config.largest == "auto":
+        best = newest_search(config.target, out)
+    elif config.largest != "published":
+        path = Path(config.largest)
+        path = path / "best.json" if path.is_dir() else path
+        best = path, read_best(path)
+    if best is None:
+        augmentation = Augmentation.by_factors(target, factors, section.divisor)
+        return augmentation, None, "the published factors"
+    path, facts = best
+    largest = Architecture.from_dict(facts["architecture"]).with_classes(target.num_classes)
+    if facts["target"] != config.target:
+        raise ValueError(
+            f"{path} was searched for {facts['target']}, not {config.target}; "
+            "name another --largest, or search for this target first"
+        )
+    space = facts.get("space", {})
+    if section.width is None and section.expand is None and space:
+        factors = Factors(tuple(space["width"]), tuple(space["expand"]))
+    augmentation = Augmentation.inside(target, largest, factors, section.divisor)
+    return augmentation, path, f"the search {path} (budget {format_macs(facts['budget_macs'])})"
+
+
+def _inherited(best: Path | None, largest: Architecture) -> Network:
+    """The largest network with the searched supernet's weights."""
+    if best is None:
+        raise ValueError("--init supernet needs a search's result: run nasaug search first")
+    supernet = load_weights(best.parent / "supernet" / "weights.safetensors")
+    if supernet.arch.num_classes != largest.num_classes:
+        raise ValueError(
+            f"the supernet of {best} has {supernet.arch.num_classes} classes, the data set has "
+            f"{largest.num_classes}; use --init fresh"
+        )
+    return supernet.export(largest)
+
+
+def _trained(
+    config: TrainConfig, setting: Setting, plan: Plan, run: RunFolder, resume: bool
+) -> dict[str, Any]:
+    if setting.group.first:
+        say(f"training {plan.inside}")
+    calibration = setting.calibration()
+
+    def exported(weights: Network) -> Network:
+        target = weights.export(plan.target)
+        reestimate_batch_norm(target, calibration)
+        return target.eval()
+
+    def validate(weights: Network) -> dict[str, float]:
+        return evaluate(exported(weights), setting.validation())
+
+    with progress_bar("training") as bar, mirror_metrics(run, config.tensorboard):
+        weights = fit(
+            plan.net,
+            plan.step,
+            setting.training(),
+            config.train,
+            run,
+            seed=config.seed,
+            group=setting.group,
+            validate=validate,
+            watch=bar if setting.group.first else None,
+            resume=resume,
+        )
+    if not setting.group.first:
+        return {}
+    target = exported(weights)
+    facts = {"target": config.target, "data": config.data.name}
+    save_weights(run.weights, target, {**facts, "resolution": str(setting.view.resolution)})
+    scores = evaluate(target, setting.test())
+    counts = count_with_fvcore(target.arch)
+    total = counts["conv"] + counts["linear"]
+    assert (total, params(target.arch)) == (macs(setting.target), params(setting.target))
+    result = {
+        **facts,
+        "method": config.method,
+        "top1": scores["top1"],
+        "top5": scores["top5"],
+        "loss": scores["loss"],
+        "macs": total,
+        "params": params(target.arch),
+        "resolution": target.arch.resolution,
+        "train_resolution": setting.view.resolution,
+        "bn_images": sum(len(labels) for _, labels in calibration),
+        "inside": plan.inside,
+        "seed": config.seed,
+        "weights": str(run.weights),
+        "run_dir": str(run.path),
+    }
+    run.write_result(result)
+    return result
+
+
+def _show(result: dict[str, Any]) -> None:
+    columns = ("target", "method", "test top-1 (%)", "top-5 (%)", "MACs", "parameters")
+    row = [
+        result["target"],
+        result["method"],
+        f"{100 * result['top1']:.2f}",
+        f"{100 * result['top5']:.2f}",
+        f"{result['macs']:,}",
+        f"{result['params']:,}",
+    ]
+    emit_table(f"Trained: {result['inside']}", columns, [row], left=2)
+    say(f"weights: {result['weights']}")

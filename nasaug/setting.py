@@ -1,0 +1,92 @@
+"""What searching and training do first: device, data, target, views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from nasaug.config import RunConfig
+from nasaug.console import say
+from nasaug.supernet import Architecture, load_target
+from nasaug.training import (
+    Batch,
+    Batches,
+    Dataset,
+    View,
+    Workers,
+    calibration_batches,
+    evaluation_batches,
+    join_workers,
+    keep_freed_memory,
+    load_dataset,
+    proxy_resolution,
+    training_batches,
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The target, the data and how the one sees the other."""
+
+    config: RunConfig
+    target: Architecture
+    data: Dataset
+    view: View
+    group: Workers
+
+    @property
+    def device(self) -> torch.device:
+        return self.view.device
+
+    def training(self) -> Batches:
+        recipe = self.config.train
+        return training_batches(
+            self.data, self.view, recipe.batch_size, self.config.seed, self.group
+        )
+
+    def calibration(self) -> list[Batch]:
+        return calibration_batches(self.data, self.view, self.config.train.bn_images)
+
+    def validation(self) -> Batches:
+        return evaluation_batches(self.data, self.data.validation, self.view)
+
+    def test(self) -> Batches:
+        return evaluation_batches(self.data, self.data.test, self.view)
+
+
+def prepare(config: RunConfig) -> Setting:
+    """Raises: ValueError for an unknown target or data set, and for a device that is not there."""
+    keep_freed_memory()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    device = choose_device(config.device)
+    data = load_dataset(
+        config.data.name, config.data.dir, config.data.validation, config.data.download
+    )
+    target = load_target(config.target, len(data.classes), config.resolution, config.in_channels)
+    size = config.train.resolution or proxy_resolution(target, data.native_size)
+    view = View(
+        size, target.in_channels, device, config.data.flip, config.data.crop, config.data.workers
+    )
+    group = join_workers(device)
+    if group.first:
+        where = f"at {size} x {size}"
+        if size != target.resolution:
+            where += f" (a proxy; costs are counted at {target.resolution} x {target.resolution})"
+        say(
+            f"{data.name}: {len(data.train):,} training, {len(data.validation):,} validation, "
+            f"{len(data.test):,} test images of {len(data.classes)} classes, shown {where}"
+        )
+    return Setting(config, target, data, view, group)
+
+
+def choose_device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda was asked for, but torch sees no GPU; use --device cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    import os
+
+    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cuda", torch.cuda.current_device())

@@ -1,0 +1,136 @@
+"""Where runs lie and how they are found again.
+
+A run is a folder below `runs/`, named by the time it began, or the folder given by `--out`. The
+same command with `--resume` finds the newest run with the same configuration.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from nasaug.config import RunConfig, dump_config
+from nasaug.training import ALONE, RunFolder, Workers, write_atomically
+
+log = logging.getLogger(__name__)
+RUNS = Path("runs")
+
+
+def open_run(
+    command: str,
+    config: RunConfig,
+    out: str | None,
+    resume: bool,
+    group: Workers = ALONE,
+) -> tuple[RunFolder, AbstractContextManager[object]]:
+    """The folder of a new run, or with `resume` that of the same run begun earlier, if any.
+
+    Returns it with the lock on it: a context to work in (no lock for workers but the first).
+
+    Raises: ValueError if the folder holds another run, an unfinished one that was not to be
+        resumed, or one that another process works on; OSError if it cannot be written.
+    """
+    text = dump_config(config)
+    path = Path(out) if out is not None else None
+    if path is None and resume:
+        path = _newest_alike(command, text)
+        if path is None:
+            log.warning("no earlier run of this command was found; starting a new one")
+    if path is None:
+        path = RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{command}-{Path(config.target).stem}"
+        path = _unused(path) if group.first else path
+    _check_config(path, text, resume)
+    run = RunFolder(path, writes=group.first)
+    if not group.first:
+        return run, nullcontext()
+    lock = _lock(path)
+    write_atomically(path / "config.yaml", text)
+    return run, lock
+
+
+def folders_near(path: Path | None) -> list[Path]:
+    """All run folders beside `path` and below `runs/`, newest first."""
+    roots = {RUNS.resolve(), *([path.resolve().parent] if path is not None else [])}
+    found = [folder for root in roots if root.is_dir() for folder in root.iterdir()]
+    return sorted((f for f in found if f.is_dir()), key=_age, reverse=True)
+
+
+def newest_search(target: str, near: Path | None) -> tuple[Path, dict[str, Any]] | None:
+    """The newest search result for a target: the path of its best.json and what it says."""
+    for folder in folders_near(near):
+        path = folder / "best.json"
+        if path.is_file():
+            best = read_best(path)
+            if best["target"] == target:
+                return path, best
+    return None
+
+
+def read_best(path: Path) -> dict[str, Any]:
+    """A search's best.json. Raises: ValueError if it is none; FileNotFoundError."""
+    try:
+        best = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a search result ({error})") from None
+    needed = {"target", "architecture", "macs", "budget_macs"}
+    if not isinstance(best, dict) or not needed <= best.keys():
+        raise ValueError(f"{path} is not a search result: it needs {', '.join(sorted(needed))}")
+    return best
+
+
+def _newest_alike(command: str, text: str) -> Path | None:
+    for folder in folders_near(None):
+        config = folder / "config.yaml"
+        if f"-{command}-" in folder.name and config.is_file() and config.read_text() == text:
+            return folder
+    return None
+
+
+def _check_config(path: Path, text: str, resume: bool) -> None:
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"--out must be a folder, but {path} is a file")
+    config = path / "config.yaml"
+    if not config.exists():
+        if path.is_dir() and any(path.iterdir()) and not resume:
+            raise ValueError(f"{path} is not empty and holds no run; choose another --out")
+        return
+    if not resume:
+        raise ValueError(
+            f"{path} holds a run; add --resume to go on with it, or choose another --out"
+        )
+    mine, theirs = text.splitlines(), config.read_text().splitlines()
+    differing = [line.strip() for line in theirs if line not in mine]
+    if mine != theirs:
+        said = f" ({differing[0]} there)" if differing else ""
+        raise ValueError(
+            f"{path} holds a run with another configuration{said}; choose another --out"
+        )
+
+
+def _lock(path: Path) -> IO[str]:
+    """Held until the process ends, however it ends: the kernel releases it."""
+    lock = open(path / ".lock", "w")  # noqa: SIM115
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise ValueError(f"another process is working in {path}; choose another --out") from None
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock
+
+
+def _unused(path: Path) -> Path:
+    names = (path if n == 0 else path.with_name(f"{path.name}-{n}") for n in range(1000))
+    return next(name for name in names if not name.exists())
+
+
+def _age(folder: Path) -> tuple[float, str]:
+    marker = folder / "best.json"
+    return (marker if marker.exists() else folder).stat().st_mtime, folder.name

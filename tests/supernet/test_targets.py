@@ -1,0 +1,252 @@
+"""The named targets against the published tables and torchvision's networks; users' tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from nasaug.supernet import (
+    Architecture,
+    GlobalAvgPool,
+    Network,
+    load_target,
+    macs,
+    params,
+    published_factors,
+    target_names,
+)
+from nasaug.supernet.architecture import BLOCKS
+
+TORCHVISION: dict[str, Callable[..., nn.Module]] = {
+    "mbv2_w100": torchvision.models.mobilenet_v2,
+    "mbv3_w100": torchvision.models.mobilenet_v3_large,
+    "resnet50": torchvision.models.resnet50,
+}
+
+
+@pytest.fixture(params=TORCHVISION, scope="module")
+def twin(request: pytest.FixtureRequest) -> tuple[Architecture, nn.Module]:
+    """A target and torchvision's network of the same table."""
+    return load_target(request.param), TORCHVISION[request.param](weights=None)
+
+
+def test_rows_are_the_published_ones(published: str, facts: dict[str, Any]) -> None:
+    defaults = {"squeeze": None}
+    for row, fact in zip(load_target(published).rows, facts[published]["rows"], strict=True):
+        own = {"kind": row.kind, **asdict(row)}
+        assert own == {**{k: v for k, v in defaults.items() if k in own}, **fact}
+
+
+def test_parameters_macs_and_resolution_are_the_published_ones(
+    published: str, facts: dict[str, Any]
+) -> None:
+    fact, target = facts[published], load_target(published)
+    assert target.num_classes == fact["num_classes"] == 1000
+    assert target.resolution == fact["resolution"]
+    assert params(target) == fact["parameters"]
+    assert macs(target) == fact["macs"]
+
+
+def test_parameter_count_is_torchvisions(twin: tuple[Architecture, nn.Module]) -> None:
+    target, theirs = twin
+    assert params(target) == sum(p.numel() for p in theirs.parameters())
+
+
+def test_resnet50_has_the_well_known_parameter_count() -> None:
+    assert params(load_target("resnet50")) == 25_557_032
+
+
+def test_logits_are_torchvisions_with_its_weights(
+    twin: tuple[Architecture, nn.Module], images: Callable[..., Tensor]
+) -> None:
+    target, theirs = twin
+    _randomise_norms(theirs)
+    net = Network(target, init=None).eval()
+    _copy_by_order(theirs, net)
+    x = images(2, 64)
+    with torch.no_grad():
+        own, expected = net(x), theirs.eval()(x)
+    assert (own - expected).norm() / expected.norm() < 1e-5
+
+
+def _randomise_norms(net: nn.Module) -> None:
+    """Norm weights and statistics as after training, and the epsilon of the papers' tables."""
+    generator = torch.Generator().manual_seed(1)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 1e-5  # torchvision's MobileNetV3 has 1e-3.
+            for tensor in (module.weight, module.running_var):
+                assert tensor is not None
+                nn.init.uniform_(tensor, 0.5, 1.5, generator=generator)
+            for tensor in (module.bias, module.running_mean):
+                assert tensor is not None
+                nn.init.normal_(tensor, 0, 0.1, generator=generator)
+
+
+def _copy_by_order(theirs: nn.Module, net: Network) -> None:
+    weights = [t for n, t in theirs.state_dict().items() if not n.endswith("num_batches_tracked")]
+    for own, value in zip(net.state_dict().values(), weights, strict=True):
+        own.copy_(value.reshape(own.shape))  # A 1x1 convolution there may be a linear layer.
+
+
+def test_micro_targets_have_the_sizes_of_their_names() -> None:
+    assert params(load_target("micro_10k", 10)) == 9_994
+    assert 38_000 <= params(load_target("micro_40k", 10)) <= 42_000
+
+
+@pytest.mark.parametrize("name", ["micro_10k", "micro_40k"])
+def test_micro_targets_keep_a_map_before_the_pool(name: str) -> None:
+    target = load_target(name, 10)
+    sizes = dict(zip([type(row) for row in target.rows], target.sizes_in, strict=True))
+    assert target.resolution == 28
+    assert sizes[GlobalAvgPool] == 4
+
+
+def test_every_target_takes_classes_resolution_and_channels(target_name: str) -> None:
+    target = load_target(target_name, num_classes=7, resolution=64, in_channels=1)
+    assert target.name == target_name
+    assert (target.num_classes, target.resolution, target.in_channels) == (7, 64, 1)
+    assert len({*target.row_names}) == len(target.rows)
+    with torch.no_grad():
+        assert Network(target).eval()(torch.zeros(2, 1, 64, 64)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", ["mbv2_w050", "mbv3_w075", "proxylessnas_w100", "mbv2_w005"])
+def test_any_width_of_the_scalable_families_is_a_target(name: str) -> None:
+    target = load_target(name)
+    assert target.resolution == 224
+    assert all(row.out % 8 == 0 for row in target.rows if isinstance(row, BLOCKS))
+
+
+@pytest.mark.parametrize("name", ["mbv2_w004", "mbv3_w401"])
+def test_absurd_width_is_an_error(name: str) -> None:
+    with pytest.raises(ValueError, match="from 005 to 400"):
+        load_target(name)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "nearest"),
+    [("mbv2-tiny", "mbv2_tiny"), ("resnet", "resnet50"), ("mcu_net", "mcunet")],
+)
+def test_unknown_name_offers_the_nearest(wrong: str, nearest: str) -> None:
+    with pytest.raises(ValueError, match=f"unknown target '{wrong}': did you mean '{nearest}'"):
+        load_target(wrong)
+
+
+def test_hopeless_name_lists_all_targets() -> None:
+    with pytest.raises(ValueError) as caught:
+        load_target("?")
+    assert all(name in str(caught.value) for name in target_names())
+
+
+@pytest.mark.parametrize("classes", [1, 0, -3, 2.5])
+def test_fewer_than_two_classes_is_an_error(classes: int) -> None:
+    with pytest.raises(ValueError, match=f"num_classes .* at least 2, but got {classes}"):
+        load_target("mbv2_tiny", classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "widths"),
+    [
+        ("mbv2_tiny", (1.0, 1.8, 2.6)),
+        ("mbv2_w035", (1.0, 1.8, 2.6)),
+        ("proxylessnas_w035", (1.0, 1.8, 2.6)),
+        ("mcunet", (1.0, 1.6, 2.2)),
+        ("mbv3_w035", (1.0, 2.0, 3.0)),
+        ("micro_10k", (1.0, 1.8, 2.6)),
+    ],
+)
+def test_factors_are_the_authors(name: str, widths: tuple[float, ...]) -> None:
+    factors = published_factors(name)
+    assert factors.width == widths
+    assert factors.expand == (1.0, 1.6, 2.2, 2.8)
+
+
+TABLE = """
+resolution: 32
+rows:
+  - {kind: conv, kernel: 3, stride: 2, out: 8, act: relu6}
+  - {kind: inverted_residual, kernel: 5, stride: 1, mid: 24, out: 8, act: relu6, skip: true}
+  - {kind: global_avg_pool}
+  - {kind: linear, out: 10}
+"""
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        path = tmp_path / "mine.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_users_table_is_a_target(table: Callable[[str], Path]) -> None:
+    target = load_target(table(TABLE), num_classes=5)
+    assert (target.name, target.resolution, target.num_classes) == ("mine", 32, 5)
+    assert [row.kind for row in target.rows] == [r["kind"] for r in yaml.safe_load(TABLE)["rows"]]
+    # 216 + 16, 192 + 48, 600 + 48, 192 + 16 and 8 x 5 + 5 by hand.
+    assert params(target) == 1373
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "words"),
+    [
+        ("act: relu6}", "act: relu6, dilation: 2}", "row 0: conv has no key 'dilation'"),
+        ("kernel: 3", "kernel: 4", r"row 0 \(stem\): kernel must be odd, but got 4"),
+        ("stride: 2", "stride: 3", r"row 0 \(stem\): stride must be 1 or 2, but got 3"),
+        ("out: 8, act: relu6, skip", "out: 16, act: relu6, skip", r"row 1 \(stage1.block1\): skip"),
+        ("stride: 1", "stride: 2", r"row 1 \(stage1.block1\): skip must keep the shape"),
+        ("  - {kind: linear, out: 10}\n", "", "must .* end with the one linear row"),
+        ("  - {kind: global_avg_pool}\n", "", "must hold one global_avg_pool"),
+        ("inverted_residual", "inverted", "row 1: row kind must be one of .* but got 'inverted'"),
+        ("mid: 24, ", "", "row 1: inverted_residual needs mid"),
+        ("mid: 24", "mid: 2.5", "row 1: inverted_residual: mid must be an integer .* got 2.5"),
+        ("out: 8", "out: 0", "row 0: conv: out must be an integer from 1 .* got 0"),
+        ("skip: true", "skip: 1", "row 1: inverted_residual: skip must be true or false"),
+        ("act: relu6}", "act: gelu}", "row 0: conv: act must be one of .* but got 'gelu'"),
+        ("resolution: 32", "resolution: big", "resolution must be an integer"),
+        ("resolution: 32", "", "needs a resolution"),
+        ("resolution: 32", "resolution: 32\ncolour: red", "no key 'colour'"),
+        ("resolution: 32", "resolution: 32\nin_channels: 2", "in_channels must be 1 .* or 3"),
+        ("rows:", "rows: [", "not a target's table"),
+    ],
+)
+def test_wrong_table_is_an_error_that_says_where(
+    table: Callable[[str], Path], good: str, bad: str, words: str
+) -> None:
+    assert good in TABLE
+    path = table(TABLE.replace(good, bad, 1))
+    with pytest.raises(ValueError, match=words) as caught:
+        load_target(path)
+    assert "mine.yaml" in str(caught.value)
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.text(max_size=200))
+@example(text="- 1")
+@example(text="rows: 3")
+@example(text="{[1]: 2}")
+def test_any_text_is_a_target_or_a_value_error(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    path = tmp_path_factory.mktemp("tables") / "any.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"any\.yaml is not a target's table"):
+        load_target(path)
+
+
+def test_missing_table_is_file_not_found(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        load_target(tmp_path / "none.yaml")

@@ -1,0 +1,230 @@
+"""The data sets by name, each as three parts kept apart: train, validation, test.
+
+The search and every choice during training see the validation part only; the test part is for one
+look at the end. Nothing is downloaded unless asked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nasaug.supernet import did_you_mean
+from nasaug.training.folders import ImagePaths, read_image_folder
+from nasaug.training.idx import read_idx
+
+SPLIT_SEED = 0
+
+
+@dataclass(frozen=True)
+class ImageArray:
+    """Images in memory: uint8 (N, C, H, W), C = 1 or 3, and their labels, int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Tensor) -> ImageArray:
+        return ImageArray(self.images[indices], self.labels[indices])
+
+
+Part = ImageArray | ImagePaths
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Three parts, the classes' names, and the mean and deviation of the channels in 0..1."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Part
+    validation: Part
+    test: Part
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def native_size(self) -> int | None:
+        """The side of the images in pixels; None where it varies (image files)."""
+        return self.train.images.shape[-1] if isinstance(self.train, ImageArray) else None
+
+
+def load_dataset(
+    name: str,
+    folder: str | Path | None = None,
+    validation: float = 0.1,
+    download: bool = False,
+) -> Dataset:
+    """A data set by name (see `DATASETS`) or `imagefolder:PATH`.
+
+    `folder` is where to look first (then $NASAUG_DATA, the system's folder, a cache in the home
+    folder). `validation` is the share of the training part held out, stratified, the same images
+    every time.
+
+    Raises: ValueError for an unknown name (the nearest is offered), for data that cannot be used
+        (one class, damaged files) and for data that is not there, saying where it was looked for.
+    """
+    if not 0 < validation < 1:
+        raise ValueError(f"validation must be a share between 0 and 1, but got {validation}")
+    if name.startswith("imagefolder:"):
+        return _image_folder(Path(name.removeprefix("imagefolder:")), validation)
+    if name not in DATASETS:
+        raise ValueError(
+            f"unknown data set {name!r}: {did_you_mean(name, DATASETS)} (or imagefolder:PATH)"
+        )
+    train, test, classes = DATASETS[name](_roots(folder), download)
+    if len(train.labels.unique()) < 2:
+        raise ValueError(f"{name} has images of one class only; at least two are needed")
+    kept, held = _stratified_split(train.labels, validation)
+    channels = train.images.shape[1]
+    mean, std = CHANNEL_STATISTICS[channels]
+    return Dataset(name, classes, train.subset(kept), train.subset(held), test, mean, std)
+
+
+def _roots(folder: str | Path | None) -> list[Path]:
+    if folder is not None:
+        return [Path(folder)]
+    given = os.environ.get("NASAUG_DATA")
+    roots = [Path(given)] if given else []
+    return [*roots, Path("/usr/share/datasets"), Path.home() / ".cache" / "nasaug"]
+
+
+def _fashion_mnist_mini(
+    roots: list[Path], download: bool
+) -> tuple[ImageArray, ImageArray, tuple[str, ...]]:
+    with files("nasaug.training.embedded").joinpath("fashion_mnist_mini.npz").open("rb") as file:
+        arrays = np.load(file)
+        parts = [
+            ImageArray(
+                torch.from_numpy(arrays[f"{part}_images"])[:, None],
+                torch.from_numpy(arrays[f"{part}_labels"]).long(),
+            )
+            for part in ("train", "test")
+        ]
+    return parts[0], parts[1], CLOTHES
+
+
+def _fashion_mnist(
+    roots: list[Path], download: bool
+) -> tuple[ImageArray, ImageArray, tuple[str, ...]]:
+    """IDX files, gzipped or plain, as the authors, torchvision and Debian lay them out."""
+    places = [root / sub for root in roots for sub in ("", "fashion-mnist", "FashionMNIST/raw")]
+    for place in places:
+        for ending in (".gz", ""):
+            if (place / f"train-images-idx3-ubyte{ending}").exists():
+                parts = [
+                    ImageArray(
+                        torch.from_numpy(read_idx(place / f"{p}-images-idx3-ubyte{ending}").copy())[
+                            :, None
+                        ],
+                        torch.from_numpy(
+                            read_idx(place / f"{p}-labels-idx1-ubyte{ending}").copy()
+                        ).long(),
+                    )
+                    for p in ("train", "t10k")
+                ]
+                return parts[0], parts[1], CLOTHES
+    if download:
+        from torchvision.datasets import FashionMNIST
+
+        FashionMNIST(roots[-1], download=True)
+        return _fashion_mnist(roots, download=False)
+    raise ValueError(_not_found("fashion-mnist", "train-images-idx3-ubyte(.gz)", roots))
+
+
+def _cifar(
+    name: str,
+) -> Callable[[list[Path], bool], tuple[ImageArray, ImageArray, tuple[str, ...]]]:
+    def build(roots: list[Path], download: bool) -> tuple[ImageArray, ImageArray, tuple[str, ...]]:
+        from torchvision import datasets
+
+        kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+        for root in roots:
+            # Without this file torchvision would only say "corrupted".
+            if (root / kind.base_folder).is_dir() or (download and root == roots[-1]):
+                try:
+                    parts = [kind(root, train, download=download) for train in (True, False)]
+                except RuntimeError as error:
+                    raise ValueError(f"{name} in {root} cannot be used: {error}") from None
+                arrays = [
+                    ImageArray(
+                        torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(),
+                        torch.tensor(part.targets),
+                    )
+                    for part in parts
+                ]
+                return arrays[0], arrays[1], tuple(parts[0].classes)
+        raise ValueError(_not_found(name, kind.base_folder, roots))
+
+    return build
+
+
+def _image_folder(path: Path, validation: float) -> Dataset:
+    """`PATH/train/CLASS/*`, `PATH/val/CLASS/*` and `PATH/test/CLASS/*`.
+
+    With `test` and `val`, each is what it says; with one of them, it is the test part and the
+    validation part is held out from `train`.
+    """
+    train, classes = read_image_folder(path / "train")
+    if len(classes) < 2:
+        raise ValueError(f"{path / 'train'} has one class only ({classes[0]}); two are needed")
+    others = [name for name in ("val", "test") if (path / name).is_dir()]
+    if not others:
+        raise ValueError(f"{path} needs a folder val or test beside train")
+    parts = [read_image_folder(path / name, classes)[0] for name in others]
+    if len(parts) == 2:
+        validation_part, test = parts
+    else:
+        kept, held = _stratified_split(train.labels, validation)
+        train, validation_part, test = train.subset(kept), train.subset(held), parts[0]
+    mean, std = CHANNEL_STATISTICS[3]
+    return Dataset(f"imagefolder:{path}", classes, train, validation_part, test, mean, std)
+
+
+def _stratified_split(labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """(kept, held out) indices: of every class `share`, at least one image of those with two."""
+    generator = torch.Generator().manual_seed(SPLIT_SEED)
+    kept, held = [], []
+    for label in labels.unique():
+        members = (labels == label).nonzero().flatten()
+        members = members[torch.randperm(len(members), generator=generator)]
+        count = min(max(1, round(share * len(members))), len(members) - 1)
+        held.append(members[:count])
+        kept.append(members[count:])
+    return torch.cat(kept).sort().values, torch.cat(held).sort().values
+
+
+def _not_found(name: str, file: str, roots: list[Path]) -> str:
+    looked = ", ".join(str(root) for root in roots)
+    return (
+        f"{name} was not found ({file} in {looked}): name its folder with --data-dir or "
+        "$NASAUG_DATA, or allow the download with --download"
+    )
+
+
+CLOTHES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+# Fashion-MNIST's own for grey images, ImageNet's for colour.
+CHANNEL_STATISTICS: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    1: ((0.286,), (0.353,)),
+    3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+DATASETS: dict[
+    str, Callable[[list[Path], bool], tuple[ImageArray, ImageArray, tuple[str, ...]]]
+] = {
+    "fashion-mnist-mini": _fashion_mnist_mini,
+    "fashion-mnist": _fashion_mnist,
+    "cifar10": _cifar("cifar10"),
+    "cifar100": _cifar("cifar100"),
+}

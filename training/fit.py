@@ -1,0 +1,299 @@
+"""The one training loop.
+
+What differs between plain, supernet and NetAug training is the step: a short function that runs
+forward and backward passes and leaves gradients behind. Everything random is a function of (seed,
+step), so that a run which is killed and resumed ends in the same weights, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from nasaug.supernet import Network
+from nasaug.training.checkpoint import load_newest_checkpoint, save_checkpoint
+from nasaug.training.distributed import ALONE, Workers, average_gradients, wait_for_all
+from nasaug.training.loaders import Batch, Batches
+from nasaug.training.recipe import Recipe, learning_rate, make_optimizer, total_steps
+from nasaug.training.run import RunFolder
+
+log = logging.getLogger(__name__)
+CHECKED_ON_DEVICE = 20
+
+Losses = Mapping[str, Tensor]
+Validate = Callable[[Network], Mapping[str, float]]
+Watch = Callable[[int, int, Mapping[str, float]], None]
+
+
+class TrainingFailed(RuntimeError):
+    """Training cannot go on; the message says at which step and why."""
+
+
+@dataclass
+class State:
+    """What a step may know of the run. `rng` is fresh for every step and alike on all workers."""
+
+    recipe: Recipe
+    step: int
+    steps: int
+    steps_per_epoch: int
+    seed: int
+    autocast: Callable[[], AbstractContextManager[None]]
+    companions: Callable[[], list[Mapping[str, Tensor]]]
+    rng: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(f"{self.seed}/step/{self.step}")
+
+    @property
+    def epoch(self) -> int:
+        return self.step // self.steps_per_epoch
+
+    @property
+    def epoch_begins(self) -> bool:
+        return self.step % self.steps_per_epoch == 0
+
+    @property
+    def progress(self) -> float:
+        """The share of the steps that are done, in [0, 1)."""
+        return self.step / self.steps
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The recipe's loss: cross entropy with label smoothing."""
+        return F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+
+
+Step = Callable[[Network, Batch, State], Losses]
+
+
+def plain_step(net: Network, batch: Batch, state: State) -> Losses:
+    """Train the whole of `net`."""
+    images, labels = batch
+    with state.autocast():
+        loss = state.loss(net(images), labels)
+    loss.backward()
+    return {"target": loss.detach()}
+
+
+def fit(
+    net: Network,
+    step: Step,
+    batches: Batches,
+    recipe: Recipe,
+    run: RunFolder,
+    *,
+    seed: int = 0,
+    group: Workers = ALONE,
+    validate: Validate | None = None,
+    watch: Watch | None = None,
+    resume: bool = False,
+) -> Network:
+    """Train `net` in place by `step`; returns the weights to use: `net`, or its moving average.
+
+    `validate` is called on these weights after every `recipe.validate_every` epochs, and its
+    values are logged; `watch(step, steps, values)` after every step. With `resume` training goes
+    on from the newest checkpoint in `run`, if there is one.
+
+    Raises: TrainingFailed when a loss is not finite.
+    """
+    device = next(net.parameters()).device
+    net.to(memory_format=torch.channels_last).train()
+    optimizer = make_optimizer(net, recipe)
+    average = _moving_average(net, recipe)
+    steps = total_steps(recipe, len(batches))
+    monitor = _Monitor(every=1 if device.type == "cpu" else CHECKED_ON_DEVICE)
+    done = _restore(run, net, optimizer, average, monitor) if resume else 0
+    run.forget_metrics_after(done)
+    # Every parameter has a gradient every step (zeros outside the sampled slice), so that momentum
+    # and decay act alike everywhere.
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+
+    def companions() -> list[Mapping[str, Tensor]]:
+        return _companions(net, optimizer, average)
+
+    autocast = _autocast(recipe, device)
+    for batch in _from_step(batches, done, steps):
+        state = State(recipe, done, steps, len(batches), seed, autocast, companions)
+        rate = learning_rate(recipe, done, len(batches), group.size)
+        for settings in optimizer.param_groups:
+            settings["lr"] = rate
+        optimizer.zero_grad(set_to_none=False)
+        losses = step(net, batch, state)
+        average_gradients(net.parameters(), group)
+        if recipe.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_norm)
+        optimizer.step()
+        if average is not None:
+            average.update_parameters(net)
+        done += 1
+        monitor.add(done, rate, losses, batch)
+        if watch is not None:
+            watch(done, steps, monitor.latest)
+        epoch_ends = done % len(batches) == 0 or done == steps
+        if epoch_ends:
+            monitor.check()
+            used = _used(net, average)
+            values = {"epoch": state.epoch + 1, "lr": rate, **monitor.epoch_means()}
+            due = (state.epoch + 1) % recipe.validate_every == 0 or done == steps
+            if validate is not None and due and group.first:
+                values |= validate(used)
+            run.log_metrics(done, values)
+        if epoch_ends or (recipe.checkpoint_every and done % recipe.checkpoint_every == 0):
+            monitor.check()
+            if run.writes:
+                tensors = _tensors(net, optimizer, average)
+                save_checkpoint(
+                    run.checkpoints, done, tensors, {"sums": monitor.sums, "count": monitor.count}
+                )
+            wait_for_all(group)
+    return _used(net, average)
+
+
+class _Monitor:
+    """Loss sums of the running epoch, and the check that they are finite.
+
+    On a GPU the check waits for a few steps at a time, so that the queue of kernels stays full.
+    """
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+        self._pending: list[tuple[int, float, Losses, Batch]] = []
+        self.sums: dict[str, float] = {}
+        self.latest: dict[str, float] = {}
+        self.count = 0
+        self._started = time.perf_counter()
+
+    def add(self, step: int, rate: float, losses: Losses, batch: Batch) -> None:
+        self._pending.append((step, rate, losses, batch))
+        if len(self._pending) >= self._every:
+            self.check()
+
+    def check(self) -> None:
+        """Raises: TrainingFailed."""
+        for step, rate, losses, (images, _) in self._pending:
+            for name, value in losses.items():
+                number = float(value)
+                if number - number != 0:
+                    cause = f"the learning rate of {rate:.3g} is probably too high"
+                    if not bool(torch.isfinite(images).all()):
+                        cause = "the images of that batch hold values that are not finite"
+                    raise TrainingFailed(
+                        f"the loss of {name} became {number} at step {step}: {cause}; "
+                        "try a lower train.lr or set train.clip_norm"
+                    )
+                self.latest[name] = number
+                self.sums[name] = self.sums.get(name, 0.0) + number
+            self.count += 1
+        self._pending.clear()
+
+    def epoch_means(self) -> dict[str, float]:
+        """Mean losses and the seconds since the last call; starts over."""
+        now = time.perf_counter()
+        means = {f"loss_{name}": total / self.count for name, total in self.sums.items()}
+        means["seconds"] = round(now - self._started, 3)
+        self.sums, self.count, self._started = {}, 0, now
+        return means
+
+
+def _from_step(batches: Batches, done: int, steps: int) -> Iterator[Batch]:
+    """The batches of steps `done` .. `steps` - 1."""
+    while done < steps:
+        epoch, start = divmod(done, len(batches))
+        for batch in batches.epoch(epoch, start):
+            if done == steps:
+                return
+            yield batch
+            done += 1
+
+
+def _autocast(recipe: Recipe, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
+    """bf16 where it helps: asked for, or "auto" on a GPU that has it."""
+    wanted = recipe.amp == "bf16" or (
+        recipe.amp == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+    )
+    if not wanted:
+        return nullcontext
+    return lambda: torch.autocast(device.type, torch.bfloat16)
+
+
+def _moving_average(net: Network, recipe: Recipe) -> AveragedModel | None:
+    if recipe.ema is None:
+        return None
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
+    for parameter in average.parameters():
+        parameter.requires_grad_(False)
+    return average
+
+
+def _used(net: Network, average: AveragedModel | None) -> Network:
+    """The weights that count: the moving average where there is one."""
+    used = net if average is None else average.module
+    assert isinstance(used, Network)
+    return used
+
+
+def _companions(
+    net: Network, optimizer: torch.optim.SGD, average: AveragedModel | None
+) -> list[Mapping[str, Tensor]]:
+    """What must move along when channels are sorted: momentum and averaged weights, by name."""
+    momentum = {
+        name: optimizer.state[parameter]["momentum_buffer"]
+        for name, parameter in net.named_parameters()
+        if optimizer.state[parameter].get("momentum_buffer") is not None
+    }
+    averaged = dict(average.module.named_parameters()) if average is not None else {}
+    return [momentum, averaged]
+
+
+def _tensors(
+    net: Network, optimizer: torch.optim.SGD, average: AveragedModel | None
+) -> dict[str, Tensor]:
+    momentum = _companions(net, optimizer, None)[0]
+    tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
+    tensors |= {f"momentum.{name}": tensor for name, tensor in momentum.items()}
+    if average is not None:
+        tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
+    return tensors
+
+
+def _restore(
+    run: RunFolder,
+    net: Network,
+    optimizer: torch.optim.SGD,
+    average: AveragedModel | None,
+    monitor: _Monitor,
+) -> int:
+    """Load the newest checkpoint into the four; returns the number of steps done.
+
+    Raises: ValueError for a checkpoint of another network.
+    """
+    checkpoint = load_newest_checkpoint(run.checkpoints)
+    if checkpoint is None:
+        return 0
+    parts: dict[str, dict[str, Tensor]] = {"net": {}, "momentum": {}, "average": {}}
+    for name, tensor in checkpoint.tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor
+    try:
+        net.load_state_dict(parts["net"])
+        if average is not None:
+            average.load_state_dict(parts["average"])
+    except RuntimeError as error:
+        raise ValueError(f"the checkpoint in {run.path} is of another network ({error})") from None
+    for name, parameter in net.named_parameters():
+        if name in parts["momentum"]:
+            buffer = torch.empty_like(parameter, requires_grad=False)
+            optimizer.state[parameter]["momentum_buffer"] = buffer.copy_(parts["momentum"][name])
+    monitor.sums, monitor.count = checkpoint.facts["sums"], checkpoint.facts["count"]
+    log.info("resuming %s after step %d", run.path, checkpoint.step)
+    return checkpoint.step

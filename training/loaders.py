@@ -1,0 +1,204 @@
+"""Batches for training and evaluation.
+
+Small sets live in memory as uint8 and are augmented a batch at a time, on the device; large ones
+are decoded by worker processes. Either way a batch is a function of (seed, epoch, index): an
+interrupted run sees the same batches when it resumes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from nasaug.training.datasets import Dataset, ImageArray, Part
+from nasaug.training.distributed import ALONE, Workers
+from nasaug.training.folders import ImageFiles, ImagePaths, UnreadableImage, together
+from nasaug.training.orders import InOrder, Order, Shuffled
+
+Batch = tuple[Tensor, Tensor]
+CPU = torch.device("cpu")
+LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class View:
+    """How the images of a data set are shown to a network of `in_channels` at `resolution`.
+
+    `flip` mirrors half of the training images. `crop` moves small images by up to that share of
+    their side, and turns on random resized crops and colour jitter for image files. `workers` is
+    the number of decoding processes (None: one a core).
+    """
+
+    resolution: int
+    in_channels: int
+    device: torch.device = CPU
+    flip: bool = True
+    crop: float = 0.125
+    workers: int | None = None
+
+
+class ArrayBatches:
+    """Batches from images in memory: images (N, C, R, R) float32 channels last, labels (N,)."""
+
+    def __init__(self, part: ImageArray, data: Dataset, view: View, order: Order) -> None:
+        self._images = part.images.to(view.device)
+        self._labels = part.labels.to(view.device)
+        self._data, self._view, self._order = data, view, order
+
+    def __len__(self) -> int:
+        """The number of batches in an epoch."""
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.epoch(0)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, from batch `start` on."""
+        for index, chosen in enumerate(self._order.indices(epoch)):
+            if index < start:
+                continue
+            chosen = chosen.to(self._view.device)
+            images = self._images[chosen]
+            if self._order.augments:
+                images = self._augmented(images, self._order.draw_seed(epoch, index))
+            yield self._shown(images), self._labels[chosen]
+
+    def _augmented(self, images: Tensor, seed: int) -> Tensor:
+        """Each image shifted and mirrored on its own, by one gather."""
+        count, _, _, size = images.shape
+        generator = torch.Generator().manual_seed(seed)
+        reach = round(self._view.crop * size)
+        offsets = torch.randint(0, 2 * reach + 1, (2, count, 1), generator=generator)
+        mirrored = torch.rand((count, 1), generator=generator) < 0.5
+        rows = torch.arange(size) + offsets[0]
+        columns = torch.arange(size) + offsets[1]
+        if self._view.flip:
+            columns = torch.where(mirrored, columns.flip(1), columns)
+        rows, columns = rows.to(images.device), columns.to(images.device)
+        padded = F.pad(images, (reach, reach, reach, reach))
+        batch = torch.arange(count, device=images.device)
+        return padded.permute(0, 2, 3, 1)[
+            batch[:, None, None], rows[:, :, None], columns[:, None, :]
+        ].permute(0, 3, 1, 2)
+
+    def _shown(self, images: Tensor) -> Tensor:
+        """uint8 (N, C, H, W) as the network reads them: scaled, resized, normalised."""
+        x = images.float().div_(255.0)
+        mean, std = torch.tensor(self._data.mean), torch.tensor(self._data.std)
+        if x.shape[1] == 3 and self._view.in_channels == 1:
+            luma = torch.tensor(LUMA)
+            x = (x * luma.to(x.device)[:, None, None]).sum(1, keepdim=True)
+            mean, std = (mean * luma).sum(0, keepdim=True), (std * luma).sum(0, keepdim=True)
+        size = self._view.resolution
+        if x.shape[-1] != size:
+            shrinks = size < x.shape[-1]
+            x = F.interpolate(x, (size, size), mode="bilinear", antialias=shrinks)
+        x = (x - mean.to(x.device)[:, None, None]) / std.to(x.device)[:, None, None]
+        x = x.expand(-1, self._view.in_channels, -1, -1)
+        return x.contiguous(memory_format=torch.channels_last)
+
+
+class FileBatches:
+    """The same from image files, decoded by worker processes that stay between epochs.
+
+    Raises: ValueError, while iterating, naming a file that is missing or damaged.
+    """
+
+    def __init__(self, part: ImagePaths, data: Dataset, view: View, order: Order) -> None:
+        self._view, self._order = view, order
+        self._sampler = _EpochSampler(order)
+        files = ImageFiles(part, data.mean, data.std, view, order.augments)
+        workers = _worker_count() if view.workers is None else view.workers
+        self._loader: DataLoader[Any] = DataLoader(
+            files,
+            batch_sampler=self._sampler,
+            num_workers=workers,
+            collate_fn=together,
+            pin_memory=view.device.type == "cuda",
+            persistent_workers=workers > 0,
+        )
+
+    def __len__(self) -> int:
+        """The number of batches in an epoch."""
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.epoch(0)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, from batch `start` on."""
+        self._sampler.epoch, self._sampler.start = epoch, start
+        for batch in self._loader:
+            if isinstance(batch, UnreadableImage):
+                raise ValueError(f"image {batch.path} cannot be read: {batch.reason}")
+            images, labels = batch
+            device = self._view.device
+            images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+            yield images, labels.to(device, non_blocking=True)
+
+
+Batches = ArrayBatches | FileBatches
+
+
+def training_batches(
+    data: Dataset, view: View, batch_size: int, seed: int, group: Workers = ALONE
+) -> Batches:
+    """Shuffled and augmented batches of the training part; each worker of `group` has its share.
+
+    An epoch leaves out the last, incomplete batch.
+
+    Raises: ValueError if there is no whole batch.
+    """
+    return _batches(data, data.train, view, Shuffled(len(data.train), batch_size, seed, group))
+
+
+def evaluation_batches(data: Dataset, part: Part, view: View, batch_size: int = 256) -> Batches:
+    """All images of a part in order, not augmented."""
+    return _batches(data, part, view, InOrder(len(part), batch_size))
+
+
+def calibration_batches(
+    data: Dataset, view: View, images: int, batch_size: int = 128
+) -> list[Batch]:
+    """A fixed random subset of the training part, not augmented: for batch-norm statistics.
+
+    The last batch is left out if it is smaller than the others (unless it is the only one).
+    """
+    count = min(images, len(data.train))
+    batch_size = min(batch_size, count)
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(len(data.train), generator=generator)[: count - count % batch_size]
+    part = data.train.subset(chosen)
+    return list(evaluation_batches(data, part, view, batch_size))
+
+
+class _EpochSampler:
+    """Lists of (image index, seed of its augmentation), for the epoch that is set."""
+
+    def __init__(self, order: Order) -> None:
+        self.order, self.epoch, self.start = order, 0, 0
+
+    def __len__(self) -> int:
+        return len(self.order) - self.start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for chosen in self.order.indices(self.epoch)[self.start :]:
+            yield [(i, self.order.draw_seed(self.epoch, i)) for i in chosen.tolist()]
+
+
+def _batches(data: Dataset, part: Part, view: View, order: Order) -> Batches:
+    if isinstance(part, ImageArray):
+        return ArrayBatches(part, data, view, order)
+    return FileBatches(part, data, view, order)
+
+
+def _worker_count() -> int:
+    """One decoding process a core, shared by the training processes on this machine."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

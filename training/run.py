@@ -1,0 +1,112 @@
+"""A run is a folder.
+
+`config.yaml` (resolved), `metrics.jsonl` (a line a measurement), `checkpoint/`, and at the end
+`weights.safetensors` (the exported target) and `result.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from nasaug.supernet import Architecture, Network
+from nasaug.training.files import append_line, write_atomically, write_json
+
+
+class RunFolder:
+    """Paths and records of one run. Only the first worker of a distributed run writes.
+
+    `mirror(step, values)` is given all metrics too, where set.
+
+    Raises: OSError if the folder cannot be made or written.
+    """
+
+    def __init__(self, path: Path, writes: bool = True) -> None:
+        self.path = path
+        self.writes = writes
+        self.mirror: Callable[[int, Mapping[str, Any]], object] | None = None
+        if writes:
+            path.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoint"
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / "result.json").exists()
+
+    def log_metrics(self, step: int, values: Mapping[str, Any]) -> None:
+        if self.writes:
+            append_line(self.path / "metrics.jsonl", json.dumps({"step": step, **values}))
+            if self.mirror is not None:
+                self.mirror(step, values)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The measurements so far, whole lines only."""
+        try:
+            lines = (self.path / "metrics.jsonl").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def forget_metrics_after(self, step: int) -> None:
+        """Drop what was measured after the checkpoint that a run resumes from."""
+        if self.writes:
+            kept = [json.dumps(row) for row in self.metrics() if row["step"] <= step]
+            write_atomically(self.path / "metrics.jsonl", "".join(line + "\n" for line in kept))
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        if self.writes:
+            write_json(self.path / "result.json", result)
+
+    def result(self) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads((self.path / "result.json").read_text())
+        return value
+
+
+def save_weights(path: Path, net: Network, facts: Mapping[str, str] | None = None) -> None:
+    """A network as safetensors, its architecture and `facts` in the file's metadata."""
+    tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
+    metadata = {**(facts or {}), "architecture": net.arch.to_json()}
+    write_atomically(path, safetensors.torch.save(tensors, metadata))
+
+
+def load_weights(path: Path) -> Network:
+    """The network that `save_weights` wrote, in eval mode.
+
+    Raises: ValueError for a file that is damaged or was not written by it; FileNotFoundError.
+    """
+    metadata, tensors = _read(path)
+    if "architecture" not in metadata:
+        raise ValueError(f"{path} holds no nasaug network: its metadata has no architecture")
+    net = Network(Architecture.from_json(metadata["architecture"]), init=None)
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit its own architecture ({error})") from None
+    return net.eval()
+
+
+def read_facts(path: Path) -> dict[str, str]:
+    """The facts that `save_weights` was given. Raises: as `load_weights`."""
+    metadata, _ = _read(path)
+    return {name: value for name, value in metadata.items() if name != "architecture"}
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is damaged or no safetensors file ({error})") from None
