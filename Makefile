@@ -39,7 +39,7 @@ test-slow: $(VENV)/.test-extras
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) -m slow
 
 bench: $(VENV)/.test-extras
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/speed.py
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

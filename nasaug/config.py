@@ -89,10 +89,10 @@ class RunConfig(Section):
 class SearchConfig(RunConfig):
     """`nasaug search`: `train` is the supernet's recipe, `budget` the largest network's MACs."""
 
-    train: Recipe = Recipe(epochs=6, bn_images=512)
+    train: Recipe = Recipe(epochs=2, bn_images=512)
     space: SpaceSection = SpaceSection()
     budget: Annotated[int, BeforeValidator(parse_budget)] = 300_000_000
-    trials: int = Field(40, ge=1, le=1_000_000)
+    trials: int = Field(24, ge=1, le=1_000_000)
     sampler: Annotated[str, AfterValidator(_known_sampler)] = "evolution"
     storage: str | None = None
 

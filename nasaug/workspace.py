@@ -10,47 +10,61 @@ import fcntl
 import json
 import logging
 import os
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+import yaml
+
 from nasaug.config import RunConfig, dump_config
+from nasaug.supernet import Architecture
 from nasaug.training import ALONE, RunFolder, Workers, write_atomically
 
 log = logging.getLogger(__name__)
 RUNS = Path("runs")
+MAY_GROW = "trials"
+
+SearchResult = tuple[Path, dict[str, Any]]
 
 
-def open_run(
-    command: str,
-    config: RunConfig,
-    out: str | None,
-    resume: bool,
-    group: Workers = ALONE,
-) -> tuple[RunFolder, AbstractContextManager[object]]:
+def locate_run(
+    command: str, config: RunConfig, out: str | None, resume: bool, group: Workers = ALONE
+) -> Path:
     """The folder of a new run, or with `resume` that of the same run begun earlier, if any.
 
-    Returns it with the lock on it: a context to work in (no lock for workers but the first).
+    Nothing is written.
 
-    Raises: ValueError if the folder holds another run, an unfinished one that was not to be
-        resumed, or one that another process works on; OSError if it cannot be written.
+    Raises: ValueError if the folder holds another run, or one that was not to be resumed.
     """
     text = dump_config(config)
     path = Path(out) if out is not None else None
     if path is None and resume:
         path = _newest_alike(command, text)
-        if path is None:
+        if path is None and group.first:
             log.warning("no earlier run of this command was found; starting a new one")
     if path is None:
         path = RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{command}-{Path(config.target).stem}"
         path = _unused(path) if group.first else path
     _check_config(path, text, resume)
+    return path
+
+
+def begin_run(
+    path: Path, config: RunConfig, group: Workers = ALONE
+) -> tuple[RunFolder, AbstractContextManager[object]]:
+    """The run's folder, made, and the lock on it: a context to work in.
+
+    Workers other than the first write nothing and hold no lock.
+
+    Raises: ValueError if another process works in it; OSError if it cannot be written.
+    """
     run = RunFolder(path, writes=group.first)
     if not group.first:
         return run, nullcontext()
     lock = _lock(path)
-    write_atomically(path / "config.yaml", text)
+    write_atomically(path / "config.yaml", dump_config(config))
     return run, lock
 
 
@@ -61,13 +75,15 @@ def folders_near(path: Path | None) -> list[Path]:
     return sorted((f for f in found if f.is_dir()), key=_age, reverse=True)
 
 
-def newest_search(target: str, near: Path | None) -> tuple[Path, dict[str, Any]] | None:
-    """The newest search result for a target: the path of its best.json and what it says."""
+def newest_search(name: str, target: Architecture, near: Path) -> SearchResult | None:
+    """The newest search result for a target at its resolution: best.json and what it says."""
     for folder in folders_near(near):
         path = folder / "best.json"
         if path.is_file():
             best = read_best(path)
-            if best["target"] == target:
+            found = best["architecture"]
+            size = found.get("resolution"), found.get("in_channels", 3)
+            if best["target"] == name and size == (target.resolution, target.in_channels):
                 return path, best
     return None
 
@@ -79,7 +95,8 @@ def read_best(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a search result ({error})") from None
     needed = {"target", "architecture", "macs", "budget_macs"}
-    if not isinstance(best, dict) or not needed <= best.keys():
+    whole = isinstance(best, dict) and needed <= best.keys()
+    if not whole or not isinstance(best["architecture"], dict):
         raise ValueError(f"{path} is not a search result: it needs {', '.join(sorted(needed))}")
     return best
 
@@ -87,9 +104,30 @@ def read_best(path: Path) -> dict[str, Any]:
 def _newest_alike(command: str, text: str) -> Path | None:
     for folder in folders_near(None):
         config = folder / "config.yaml"
-        if f"-{command}-" in folder.name and config.is_file() and config.read_text() == text:
+        alike = f"-{command}-" in folder.name and config.is_file()
+        if alike and not _differences(config.read_text(), text):
             return folder
     return None
+
+
+def _differences(theirs: str, mine: str) -> list[str]:
+    """`KEY: VALUE` of theirs that mine has otherwise. A search may go on to more trials."""
+    pairs = [dict(_flat(yaml.safe_load(text) or {})) for text in (theirs, mine)]
+    keys = sorted((set(pairs[0]) | set(pairs[1])) - {MAY_GROW})
+    absent = "absent"
+    return [
+        f"{key}: {pairs[0].get(key, absent)}"
+        for key in keys
+        if pairs[0].get(key, absent) != pairs[1].get(key, absent)
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _check_config(path: Path, text: str, resume: bool) -> None:
@@ -104,10 +142,9 @@ def _check_config(path: Path, text: str, resume: bool) -> None:
         raise ValueError(
             f"{path} holds a run; add --resume to go on with it, or choose another --out"
         )
-    mine, theirs = text.splitlines(), config.read_text().splitlines()
-    differing = [line.strip() for line in theirs if line not in mine]
-    if mine != theirs:
-        said = f" ({differing[0]} there)" if differing else ""
+    differing = _differences(config.read_text(), text)
+    if differing:
+        said = f" ({differing[0]} there)"
         raise ValueError(
             f"{path} holds a run with another configuration{said}; choose another --out"
         )

@@ -18,8 +18,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nasaug.supernet import ChoicePath, Edge, SearchSpace
 
-POPULATION = 32
-TOURNAMENT = 8
+POPULATION = 16
+TOURNAMENT = 4
 CROSSOVER = 0.25
 MUTATION = 0.1
 ATTEMPTS = 100

@@ -159,7 +159,7 @@ def training_batches(
     return _batches(data, data.train, view, Shuffled(len(data.train), batch_size, seed, group))
 
 
-def evaluation_batches(data: Dataset, part: Part, view: View, batch_size: int = 256) -> Batches:
+def evaluation_batches(data: Dataset, part: Part, view: View, batch_size: int = 128) -> Batches:
     """All images of a part in order, not augmented."""
     return _batches(data, part, view, InOrder(len(part), batch_size))
 

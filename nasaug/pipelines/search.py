@@ -25,7 +25,7 @@ from nasaug.training import (
     save_weights,
     write_json,
 )
-from nasaug.workspace import folders_near, open_run
+from nasaug.workspace import begin_run, folders_near, locate_run
 
 SHOWN = 10
 
@@ -43,7 +43,7 @@ def run_search(config: SearchConfig, out: str | None, resume: bool, as_json: boo
             f"the budget of {config.budget:,} MACs is above the space's largest, "
             f"{space.source.dearest:,}: every member fits"
         )
-    run, lock = open_run("search", config, out, resume)
+    run, lock = begin_run(locate_run("search", config, out, resume), config)
     with lock:
         supernet = _supernet(config, setting, space, run, resume)
         best = _searched(config, setting, space, supernet, run, resume)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,27 +33,37 @@ from nasaug.training import (
     plain_step,
     reestimate_batch_norm,
     save_weights,
+    write_json,
 )
-from nasaug.workspace import newest_search, open_run, read_best
+from nasaug.workspace import SearchResult, begin_run, locate_run, newest_search, read_best
+
+INSIDE = "inside.json"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained, how, from which weights, and one line of what it is trained inside."""
+    """What is trained, how, from which weights, and one line of what it is trained inside.
+
+    `choice` is what "auto" came to; kept with the run, so that resuming does not choose again.
+    """
 
     net: Network
     target: Architecture
     step: Step
     inside: str
+    choice: dict[str, Any]
 
 
 def run_training(config: TrainConfig, out: str | None, resume: bool, as_json: bool) -> None:
     """Train, export, judge once on the test part, write the result."""
     show_log_messages()
     setting = prepare(config)
-    plan = _plan(config, setting, Path(out) if out else None)
-    run, lock = open_run("train", config, out, resume, setting.group)
+    path = locate_run("train", config, out, resume, setting.group)
+    plan = _plan(config, setting, path)
+    run, lock = begin_run(path, config, setting.group)
     with lock:
+        if run.writes:
+            write_json(run.path / INSIDE, plan.choice)
         result = run.result() if run.finished else _trained(config, setting, plan, run, resume)
     if not setting.group.first:
         return
@@ -62,13 +73,15 @@ def run_training(config: TrainConfig, out: str | None, resume: bool, as_json: bo
         _show(result)
 
 
-def _plan(config: TrainConfig, setting: Setting, out: Path | None) -> Plan:
+def _plan(config: TrainConfig, setting: Setting, run: Path) -> Plan:
     target = setting.target
     generator = torch.Generator().manual_seed(config.seed)
     if config.method == "baseline" or config.largest == "none":
         net = Network(target, "fan_out", generator).to(setting.device)
-        return Plan(net, target, plain_step, f"{target.name} alone")
-    augmentation, best, source = _augmentation(config, target, out)
+        return Plan(net, target, plain_step, f"{target.name} alone", {"largest": "none"})
+    chosen = run / INSIDE
+    largest_from = str(json.loads(chosen.read_text())["largest"]) if chosen.exists() else ""
+    augmentation, best, source = _augmentation(config, target, largest_from, run)
     inside = (
         f"{target.name} ({format_macs(macs(target))} MACs) inside networks of up to "
         f"{format_macs(macs(augmentation.largest))} MACs from {source}"
@@ -80,21 +93,23 @@ def _plan(config: TrainConfig, setting: Setting, out: Path | None) -> Plan:
     else:
         net = Network(largest, "kaiming_uniform", generator)
     step = netaug_step(augmentation, config.netaug)
-    return Plan(net.to(setting.device), augmentation.target, step, inside)
+    choice = {"largest": str(best) if best else "published"}
+    return Plan(net.to(setting.device), augmentation.target, step, inside, choice)
 
 
 def _augmentation(
-    config: TrainConfig, target: Architecture, out: Path | None
+    config: TrainConfig, target: Architecture, chosen: str, run: Path
 ) -> tuple[Augmentation, Path | None, str]:
     """The augmentation, the search's result behind it (if any), and where it came from."""
     section = config.netaug
     published = published_factors(target.name)
     factors = Factors(section.width or published.width, section.expand or published.expand)
-    best: tuple[Path, dict[str, Any]] | None = None
-    if config.largest == "auto":
-        best = newest_search(config.target, out)
-    elif config.largest != "published":
-        path = Path(config.largest)
+    best: SearchResult | None = None
+    wanted = chosen or config.largest
+    if wanted == "auto":
+        best = newest_search(config.target, target, run)
+    elif wanted != "published":
+        path = Path(wanted)
         path = path / "best.json" if path.is_dir() else path
         best = path, read_best(path)
     if best is None:

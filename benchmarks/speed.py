@@ -1,0 +1,220 @@
+"""Speed of the parts that decide how long a run takes, each as a ratio against a named reference.
+
+    make bench                        (all of it: about 10 minutes on two cores)
+    python benchmarks/speed.py --rounds 40 --only tax48
+
+Machines are shared and noisy, so what is compared is timed in turn, round by round; printed is the
+median of the rounds' ratios with their quartiles. mbv2_tiny, 10 classes, published factors,
+divisor 8, batch 64; the sampled networks are those of seeds 0 to 19.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from nasaug.netaug import Augmentation, NetAugOptions, netaug_step
+from nasaug.supernet import Architecture, Network, SearchSpace, load_target, published_factors
+from nasaug.training import (
+    Batch,
+    Recipe,
+    State,
+    Step,
+    View,
+    keep_freed_memory,
+    load_dataset,
+    plain_step,
+    training_batches,
+)
+from nasaug.training.recipe import make_optimizer
+
+BATCH, SEEDS = 64, 20
+TARGET = load_target("mbv2_tiny", num_classes=10)
+AUGMENTATION = Augmentation.by_factors(TARGET, published_factors("mbv2_tiny"))
+RECIPE = Recipe(batch_size=BATCH, lr=0.01)
+NETAUG_STEP = netaug_step(AUGMENTATION, NetAugOptions(sort_channels=False))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--only", choices=BENCHMARKS)
+    parser.add_argument("--reference-worker", type=int, metavar="RESOLUTION")
+    arguments = parser.parse_args()
+    if arguments.reference_worker:
+        reference_worker(arguments.reference_worker)
+        return
+    keep_freed_memory()
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.rounds} rounds"
+    )
+    for name in [arguments.only] if arguments.only else BENCHMARKS:
+        BENCHMARKS[name](arguments.rounds)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"peak memory of this process: {peak:.2f} GiB")
+
+
+def elastic_tax(resolution: int, bar: float, rounds: int) -> None:
+    """A NetAug step over the sum of the plain steps of the two static networks it stands for."""
+    batch = random_batch(resolution)
+    elastic = Network(AUGMENTATION.largest)
+    static_target = timed(elastic.export(TARGET), plain_step, batch)
+    ratios = []
+    step = timed(elastic, NETAUG_STEP, batch)
+    exported: dict[int, Callable[..., float]] = {}
+    for index in range(rounds + 2):
+        seed = index % SEEDS
+        if seed not in exported:
+            exported[seed] = timed(elastic.export(helper_of(seed)), plain_step, batch)
+            exported[seed]()
+        ratio = step(seed) / (exported[seed]() + static_target())
+        if index >= 2:
+            ratios.append(ratio)
+    report(f"NetAug step / two static steps, {resolution} px", ratios, f"at most {bar:.2f}")
+
+
+def against_plain(rounds: int) -> None:
+    """A NetAug step at 144 over the plain step of the target, in two forms."""
+    batch = random_batch(144)
+    elastic = Network(AUGMENTATION.largest)
+    tuned = timed(elastic.export(TARGET), plain_step, batch)
+    step = timed(elastic, NETAUG_STEP, batch)
+    worker = subprocess.Popen(
+        [sys.executable, __file__, "--reference-worker", "144"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert worker.stdin is not None and worker.stdout is not None
+
+    def reference() -> float:
+        worker.stdin.write("step\n")  # type: ignore[union-attr]
+        worker.stdin.flush()  # type: ignore[union-attr]
+        return float(worker.stdout.readline())  # type: ignore[union-attr]
+
+    over_reference, over_tuned = [], []
+    for index in range(rounds + 2):
+        netaug, plain, plain_tuned = step(index % SEEDS), reference(), tuned()
+        if index >= 2:
+            over_reference.append(netaug / plain)
+            over_tuned.append(netaug / plain_tuned)
+    worker.stdin.close()
+    worker.wait()
+    title = "NetAug step / plain step of the target, 144 px"
+    report(f"{title}, NCHW, default allocator", over_reference, "at most 3.0")
+    report(f"{title}, channels last, memory kept", over_tuned, "none")
+
+
+def reference_worker(resolution: int) -> None:
+    """Times a plain NCHW training step each time a line comes in."""
+    images, labels = random_batch(resolution)
+    step = timed(
+        Network(TARGET), plain_step, (images.contiguous(), labels), layout=torch.contiguous_format
+    )
+    for _ in sys.stdin:
+        print(step(), flush=True)
+
+
+def path_macs(rounds: int) -> None:
+    """The MACs of a path given as choice indices, in microseconds."""
+    space = SearchSpace.around(TARGET)
+    paths = [space.sample_path(random.Random(seed)) for seed in range(1000)]
+    microseconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        for path in paths:
+            space.macs(path)
+        microseconds.append((time.perf_counter() - start) * 1e6 / len(paths))
+    report(f"MACs of a path of {len(space.rows)} rows (us)", microseconds, "at most 10")
+
+
+def feasible_samples(rounds: int) -> None:
+    """Uniform samples within a budget, a second."""
+    space = SearchSpace.around(TARGET)
+    for budget in (int(space.source.cheapest * 1.01), 60_000_000, 300_000_000):
+        table, rng, rates = space.budget_table(budget), random.Random(0), []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            for _ in range(200):
+                table.sample(rng)
+            rates.append(200 / (time.perf_counter() - start))
+        name = f"uniform paths within {budget:,} MACs a second (accepted {table.acceptance:.1%})"
+        report(name, rates, "at least 2,000")
+
+
+def loader(rounds: int) -> None:
+    """Images a second that the loader makes, over those that a step of the target consumes."""
+    data = load_dataset("fashion-mnist-mini")
+    batches = training_batches(data, View(48, 3), BATCH, seed=0)
+    step = timed(Network(TARGET), plain_step, random_batch(48))
+    step()
+    ratios = []
+    for epoch in range(rounds):
+        start = time.perf_counter()
+        for _ in batches.epoch(epoch, start=len(batches) - 10):
+            pass
+        ratios.append(step() / ((time.perf_counter() - start) / 10))
+    report("loader's images / those a target's step consumes, 48 px", ratios, "at least 5")
+
+
+def state_of(seed: int) -> State:
+    return State(RECIPE, 1, 100, 10, seed, torch.enable_grad, list)
+
+
+def helper_of(seed: int) -> Architecture:
+    """What the NetAug step samples in `state_of(seed)`."""
+    return AUGMENTATION.helpers.sample(state_of(seed).rng)
+
+
+def random_batch(resolution: int) -> Batch:
+    images = torch.randn(BATCH, 3, resolution, resolution)
+    images = images.contiguous(memory_format=torch.channels_last)
+    return images, torch.randint(0, 10, (BATCH,))
+
+
+def timed(
+    net: Network,
+    step: Step,
+    batch: Batch,
+    layout: torch.memory_format = torch.channels_last,
+) -> Callable[..., float]:
+    """A function that runs one whole training step, optimizer included, and returns its seconds."""
+    net.to(memory_format=layout).train()
+    optimizer = make_optimizer(net, RECIPE)
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+
+    def run(seed: int = 0) -> float:
+        start = time.perf_counter()
+        optimizer.zero_grad(set_to_none=False)
+        step(net, batch, state_of(seed))
+        optimizer.step()
+        return time.perf_counter() - start
+
+    return run
+
+
+def report(name: str, values: list[float], bar: str) -> None:
+    low, middle, high = statistics.quantiles(values, n=4)
+    print(f"{name}: median {middle:.3f} (quartiles {low:.3f}, {high:.3f}; bar: {bar})", flush=True)
+
+
+BENCHMARKS: dict[str, Callable[[int], None]] = {
+    "tax48": lambda rounds: elastic_tax(48, 1.10, rounds),
+    "tax144": lambda rounds: elastic_tax(144, 1.05, rounds),
+    "plain144": against_plain,
+    "macs": path_macs,
+    "sampling": feasible_samples,
+    "loader": loader,
+}
+
+if __name__ == "__main__":
+    main()
