@@ -98,7 +98,8 @@ def read_best(path: Path) -> dict[str, Any]:
     whole = isinstance(best, dict) and needed <= best.keys()
     if not whole or not isinstance(best["architecture"], dict):
         raise ValueError(f"{path} is not a search result: it needs {', '.join(sorted(needed))}")
-    return best
+    result: dict[str, Any] = best
+    return result
 
 
 def _newest_alike(command: str, text: str) -> Path | None:

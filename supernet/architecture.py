@@ -167,9 +167,7 @@ def embed(arch: Architecture, largest: Architecture) -> Architecture:
             aligned.append(waiting.pop(0))
             continue
         misfit = misfit or f"row {index} ({largest.row_names[index]}): {reason}"
-        width = largest.widths_in[index]
-        identity = row.residual and row.downsampling == 1 and row.shortcut(width) is None
-        if not identity and not isinstance(row, Skip):
+        if not row.keeps_shape and not isinstance(row, Skip):
             break
         aligned.append(Skip())
     if waiting or len(aligned) < len(largest.rows):
@@ -216,24 +214,26 @@ def _check(arch: Architecture) -> None:
         if getattr(row, "stride", 1) not in (1, 2):
             raise ValueError(f"{where}stride must be 1 or 2, but got {row.downsampling}")
         out = row.out_channels(width)
-        if getattr(row, "skip", False) and (row.downsampling != 1 or out != width):
+        if row.keeps_shape and (row.downsampling != 1 or out != width):
+            remedy = "projection: true" if isinstance(row, Bottleneck) else "skip: false"
             raise ValueError(
                 f"{where}skip must keep the shape, but stride is {row.downsampling} and "
-                f"{width} channels become {out}; set skip: false"
+                f"{width} channels become {out}; set {remedy}"
             )
         width = out
 
 
 def _name_rows(rows: tuple[Row, ...], in_channels: int) -> Iterator[str]:
-    """A stage starts at every block that is not residual or changes the shape of what it reads."""
+    """A stage starts at every block that is not residual, changes the shape or follows no block."""
     stage = block = 0
     seen: Counter[str] = Counter()
-    width = in_channels
+    width, inside = in_channels, False
     for row in rows:
         out = row.out_channels(width)
         changes = row.downsampling > 1 or out != width
-        if isinstance(row, BLOCKS) and (not stage or changes or not row.residual):
+        if isinstance(row, BLOCKS) and (not inside or changes or not row.residual):
             stage, block = stage + 1, 0
+        inside = isinstance(row, BLOCKS | Skip)
         width = out
         if isinstance(row, BLOCKS | Skip):
             block += 1

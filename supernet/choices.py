@@ -89,12 +89,7 @@ class RowChoices:
 
     @property
     def _keeps(self) -> bool:
-        return self.optional or getattr(self.template, "skip", False) or self._identity_bottleneck
-
-    @property
-    def _identity_bottleneck(self) -> bool:
-        row = self.template
-        return isinstance(row, Bottleneck) and not self.widths and row.stride == 1
+        return self.optional or self.template.keeps_shape
 
     def _expanded(
         self, row: InvertedResidual | Bottleneck, outer: int, factor: float
@@ -137,11 +132,7 @@ def row_choices(
     elif isinstance(template, Bottleneck):
         ratio = Fraction(template.mid, template.out)
     widths: tuple[int, ...] = ()
-    if (
-        isinstance(template, Conv | BLOCKS)
-        and not optional
-        and _has_own_width(template, in_channels)
-    ):
+    if isinstance(template, Conv | BLOCKS) and not optional and not template.keeps_shape:
         limit_out = getattr(limit, "out", None)
         widths = _scaled_widths(template.out, width, divisor, limit_out)
     return RowChoices(
@@ -164,16 +155,8 @@ def extra_row(last: Row, in_channels: int) -> Row | None:
         squeeze = squeeze_width(mid) if last.squeeze else None
         return replace(last, stride=1, mid=mid, skip=True, squeeze=squeeze)
     if isinstance(last, Bottleneck):
-        return replace(last, stride=1)
+        return replace(last, stride=1, projection=False)
     return None
-
-
-def _has_own_width(
-    row: Conv | DepthwiseSeparable | InvertedResidual | Bottleneck, width: int
-) -> bool:
-    if isinstance(row, Bottleneck):
-        return row.shortcut(width) is not None
-    return not row.residual
 
 
 def _scaled_widths(
@@ -185,7 +168,7 @@ def _scaled_widths(
         if factor > 1:
             scaled = own * Fraction(factor).limit_denominator(1000)
             widths.add(max(own, round_channels(scaled, divisor)))
-    if limit is not None and len(widths) > 1:
+    if limit is not None and max(factors) > 1:
         widths = {width for width in widths if width <= limit} | {limit}
     return tuple(sorted(widths))
 

@@ -30,17 +30,12 @@ def row_cost(row: Row, in_channels: int, size: int) -> RowCost:
     """Costs of `row` reading (in_channels, size, size).
 
     Memory: while a leaf runs, its input and its output are alive, and so is the row's own input if
-    it is added later; one byte a value. Nothing is computed in place.
+    it is added later (a shortcut convolution and then the sum run last). One byte a value, nothing
+    in place.
     """
     macs = params = memory = 0
-    held = in_channels * size**2 if row.residual else 0
     alive, side = in_channels * size**2, size
-    shortcut = row.shortcut(in_channels)
-    if shortcut is not None:
-        macs, params = shortcut.macs(size), shortcut.params
-        result = shortcut.out_channels * shortcut.out_size(size) ** 2
-        memory = alive + result
-        # The shortcut runs last: until then the row's own input is held.
+    held = alive if row.residual else 0
     for index, leaf in enumerate(row.leaves(in_channels)):
         macs += leaf.macs(side)
         params += leaf.params
@@ -48,8 +43,14 @@ def row_cost(row: Row, in_channels: int, size: int) -> RowCost:
         output = leaf.out_channels * side**2
         memory = max(memory, alive + output + (held if index else 0))
         alive = output
+    shortcut = row.shortcut(in_channels)
     if shortcut is not None:
-        memory = max(memory, held + result + alive)
+        macs += shortcut.macs(size)
+        params += shortcut.params
+        result = shortcut.out_channels * side**2
+        memory, held = max(memory, held + alive + result), result
+    if row.residual:
+        memory = max(memory, held + 2 * alive)
     return RowCost(macs, params, memory)
 
 
@@ -90,7 +91,7 @@ def count_with_fvcore(arch: Architecture) -> dict[str, int]:
         warnings.simplefilter("ignore")
         from fvcore.nn import FlopCountAnalysis
 
-        net = Network(arch.canonical()).eval()
+        net = Network(arch.canonical(), init=None).eval()
         image = torch.zeros(1, arch.in_channels, arch.resolution, arch.resolution)
         analysis = FlopCountAnalysis(net, image)
         analysis.unsupported_ops_warnings(False)

@@ -91,7 +91,8 @@ class Network(nn.Module):
     def export(self, sub: Architecture | None = None) -> Network:
         """A static network of its own memory that computes what `self(x, sub)` computes."""
         sub = self.arch if sub is None else sub
-        small = Network(sub.canonical(), init=None)
+        own = next(self.parameters())
+        small = Network(sub.canonical(), init=None).to(own.device, own.dtype)
         present = iter(small.blocks)
         with torch.no_grad():
             for block, row in zip(self.blocks, self._plan(sub), strict=True):
@@ -101,8 +102,7 @@ class Network(nn.Module):
                 for leaf in (*row.leaves, *([row.shortcut] if row.shortcut else [])):
                     for name, tensor in getattr(block, leaf.name).sliced(leaf).items():
                         target[f"{leaf.name}.{name}"].copy_(tensor)
-        reference = next(self.parameters())
-        return small.to(reference.device, reference.dtype).train(self.training)
+        return small.train(self.training)
 
     def _plan(self, sub: Architecture | None) -> tuple[PlannedRow, ...]:
         return _plan(self.arch if sub is None else sub, self.arch)

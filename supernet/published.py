@@ -89,7 +89,9 @@ def read_pickle_safely(path: Path) -> Mapping[str, Any]:
         raise ValueError(
             f"refused to load {path}: not a plain file of tensors ({reason})"
         ) from None
-    except (RuntimeError, EOFError, KeyError, ValueError, UnicodeDecodeError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file can fail anywhere inside torch.load
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} is not a readable torch file ({reason})") from None
     if not isinstance(data, Mapping):

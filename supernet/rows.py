@@ -40,6 +40,11 @@ class Row:
         return False
 
     @property
+    def keeps_shape(self) -> bool:
+        """Whether the row is residual over the identity: it can be absent."""
+        return self.residual and not getattr(self, "projection", False)
+
+    @property
     def downsampling(self) -> int:
         return getattr(self, "stride", 1)
 
@@ -123,12 +128,16 @@ class InvertedResidual(Row):
 
 @dataclass(frozen=True)
 class Bottleneck(Row):
-    """ResNet's bottleneck with the stride on the 3x3 (v1.5, as torchvision's resnet50)."""
+    """ResNet's bottleneck with the stride on the 3x3 (v1.5, as torchvision's resnet50).
+
+    `projection`: the shortcut is a 1x1 convolution, for a block that changes the shape.
+    """
 
     kind = "bottleneck"
     mid: int
     out: int
     stride: int = 1
+    projection: bool = False
     kernel: int = 3
     act: Activation = "relu"
 
@@ -140,7 +149,7 @@ class Bottleneck(Row):
         )
 
     def shortcut(self, in_channels: int) -> Leaf | None:
-        if self.stride == 1 and in_channels == self.out:
+        if not self.projection:
             return None
         return ConvLeaf("shortcut", in_channels, self.out, stride=self.stride)
 
@@ -238,7 +247,7 @@ def _check_value(kind: str, key: str, value: object) -> None:
         allowed = get_args(Activation)
         if value not in allowed:
             raise ValueError(f"{kind}: act must be one of {', '.join(allowed)}, but got {value!r}")
-    elif key in ("skip", "norm", "bias"):
+    elif key in ("skip", "norm", "bias", "projection"):
         if not isinstance(value, bool):
             raise ValueError(f"{kind}: {key} must be true or false, but got {value!r}")
     elif key == "squeeze" and value is None:

@@ -96,7 +96,8 @@ class SearchSpace:
         """The member with the largest value in every decision; it contains all the others."""
         path, node = [], self.source
         for row in self.rows:
-            edge = max(node.edges, key=lambda e: row.choices[e.choice])
+            edge = node.table[len(row.choices) - 1]
+            assert edge is not None
             path.append(edge.choice)
             node = edge.head
         return self.architecture(tuple(path), f"{self._canonical_target.name}-largest")

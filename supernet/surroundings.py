@@ -23,6 +23,7 @@ def rows_around(
     """See `SearchSpace.around`. `target` is canonical."""
     _check_factors("width", width)
     _check_factors("expand", expand)
+    _check_divisor(divisor)
     _check_growth(kernel_growth, extra_depth)
     rows = []
     for index, (row, name) in enumerate(zip(target.rows, target.row_names, strict=True)):
@@ -56,22 +57,22 @@ def rows_between(
     """See `SearchSpace.between`. Both are canonical."""
     _check_factors("width", width)
     _check_factors("expand", expand)
+    _check_divisor(divisor)
     aligned = embed(target, largest)
     rows: list[RowChoices] = []
     base, base_width = target.rows[0], target.in_channels
     for index, (row, limit) in enumerate(zip(aligned.rows, largest.rows, strict=True)):
         optional = isinstance(row, Skip)
         in_channels = aligned.widths_in[index]
-        template: Row | None = row
+        template = row
         if optional:
-            template = extra_row(base, base_width)
+            grown = extra_row(base, base_width)
+            if grown is None or not _alike(grown, limit):
+                rows.append(_all_or_nothing(limit, largest, index, divisor))
+                continue
+            template = grown
         else:
             base, base_width = row, in_channels
-        if template is None:
-            raise ValueError(
-                f"{largest.name} has a row that {target.name} lacks and that no stage grows by: "
-                f"row {index} ({largest.row_names[index]})"
-            )
         kernel, kernel_limit = getattr(template, "kernel", 1), getattr(limit, "kernel", 1)
         choices = row_choices(
             largest.row_names[index],
@@ -90,6 +91,30 @@ def rows_between(
     return rows
 
 
+def _alike(grown: Row, limit: Row) -> bool:
+    """Whether `grown` and `limit` differ in numbers only."""
+    traits = [
+        (type(row), getattr(row, "act", None), bool(getattr(row, "squeeze", None)))
+        for row in (grown, limit)
+    ]
+    return traits[0] == traits[1]
+
+
+def _all_or_nothing(limit: Row, largest: Architecture, index: int, divisor: int) -> RowChoices:
+    """For a row that no stage of the target would grow by: as in `largest`, or absent."""
+    return row_choices(
+        largest.row_names[index],
+        limit,
+        largest.widths_in[index],
+        width=(1.0,),
+        expand=(1.0,),
+        kernels=(getattr(limit, "kernel", 1),),
+        divisor=divisor,
+        optional=True,
+        limit=limit,
+    )
+
+
 def _reach_limit(choices: RowChoices, limit_in: int) -> RowChoices:
     """With expand factors up to the limit's own, which is added."""
     limit = choices.limit
@@ -97,7 +122,8 @@ def _reach_limit(choices: RowChoices, limit_in: int) -> RowChoices:
     outer = limit_in if isinstance(limit, InvertedResidual) else limit.out_channels(limit_in)
     own = float(limit.mid / (outer * choices.ratio))  # type: ignore[attr-defined]
     nearest = min(choices.expands, key=lambda factor: abs(factor - own))
-    for factor in (nearest, own):
+    # Where rounding falls short of the limit, half a step more goes beyond it and is cut back.
+    for factor in (nearest, own, own + choices.divisor / (2 * float(outer * choices.ratio))):
         made = choices.realise(choices.choices[-1]._replace(expand=factor), limit_in)
         if made.mid == limit.mid:  # type: ignore[attr-defined]
             own = factor
@@ -124,7 +150,7 @@ def _following(name: str, offset: int) -> str:
 
 def _check_factors(name: str, factors: Iterable[float]) -> None:
     values = list(factors)
-    if not values or min(values) < 1 or 1 not in values or max(values) > 16:
+    if 1 not in values or not all(1 <= value <= 16 for value in values):
         raise ValueError(
             f"{name} factors must be from 1 to 16 with 1 among them, so that every member "
             f"contains the target, but got {values}"
@@ -137,8 +163,13 @@ def _check_growth(kernel_growth: Sequence[int], extra_depth: Sequence[int]) -> N
             "kernel_growth must be even, from 0 to 8, with 0 among them, but got "
             f"{[*kernel_growth]}"
         )
-    if sorted(extra_depth) != list(range(len(extra_depth))) or len(extra_depth) > 9:
+    if sorted(extra_depth) != list(range(len(extra_depth))) or not 1 <= len(extra_depth) <= 9:
         raise ValueError(
             "extra_depth must be 0, 1, 2, ... without a gap (at most 8), since a stage grows row "
             f"by row, but got {[*extra_depth]}"
         )
+
+
+def _check_divisor(divisor: int) -> None:
+    if not 1 <= divisor <= 1024:
+        raise ValueError(f"divisor must be from 1 to 1024, but got {divisor}")

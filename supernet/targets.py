@@ -239,7 +239,7 @@ def _resnet50() -> Architecture:
     rows: list[Row] = [Conv(7, 2, 64, "relu"), MaxPool(3, 2)]
     for mid, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
         for block in range(blocks):
-            rows.append(Bottleneck(mid, 4 * mid, 1 if block else stride))
+            rows.append(Bottleneck(mid, 4 * mid, 1 if block else stride, projection=block == 0))
     return Architecture((*rows, *TAIL), 224)
 
 

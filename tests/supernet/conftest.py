@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from nasaug.supernet import (
     Architecture,
     ElasticNorm,
     Network,
+    Row,
     SearchSpace,
     load_target,
     target_names,
@@ -80,6 +82,12 @@ def micro_space() -> SearchSpace:
 
 
 @pytest.fixture(scope="session")
+def enumerate_members() -> Callable[[SearchSpace], Iterator[tuple[Row, ...]]]:
+    """The rows of every member, by brute force and without the space's graph."""
+    return _members
+
+
+@pytest.fixture(scope="session")
 def make_network() -> MakeNetwork:
     """A network of random weights and random norms; its running statistics are random as well."""
 
@@ -136,3 +144,21 @@ def _golden_tensor(name: str, shape: list[int]) -> Tensor:
     else:
         n = n * np.sqrt(2 / np.prod(shape[1:])) if len(shape) == 4 else n / np.sqrt(shape[1])
     return torch.tensor(n, dtype=torch.float32)
+
+
+def _members(space: SearchSpace) -> Iterator[tuple[Row, ...]]:
+    """Every combination of choices that keeps the prefix rule, realised row by row."""
+    stages = [row.name.partition(".")[0] for row in space.rows]
+    for combination in itertools.product(*(row.choices for row in space.rows)):
+        late = any(
+            stages[i] == stages[i - 1] and combination[i].present and not combination[i - 1].present
+            for i in range(1, len(combination))
+        )
+        if late:
+            continue
+        rows: list[Row] = []
+        width = space.target.in_channels
+        for choices, choice in zip(space.rows, combination, strict=True):
+            rows.append(choices.realise(choice, width))
+            width = rows[-1].out_channels(width)
+        yield tuple(rows)

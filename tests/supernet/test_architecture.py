@@ -170,10 +170,15 @@ def test_embedding_of_another_input_is_an_error() -> None:
 
 
 def test_embedding_a_shortcut_with_weights_needs_one_in_the_larger() -> None:
-    """16 -> 16 channels have an identity shortcut, 8 -> 16 a convolution: no slice of it."""
+    """An identity shortcut (16 -> 16) holds no slice for a projection (8 -> 16)."""
 
     def tiny(stem: int) -> Architecture:
-        rows = (Conv(3, 1, stem, "relu"), Bottleneck(8, 16), GlobalAvgPool(), Linear(10))
+        rows = (
+            Conv(3, 1, stem, "relu"),
+            Bottleneck(8, 16, 1, stem != 16),
+            GlobalAvgPool(),
+            Linear(10),
+        )
         return Architecture(rows, 16, name=f"stem{stem}")
 
     with pytest.raises(ValueError, match=r"row 1 \(stage1.block1\)"):

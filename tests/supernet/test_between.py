@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from nasaug.supernet import (
@@ -27,6 +27,10 @@ from nasaug.supernet import (
 )
 
 SpaceOf = Callable[[str], SearchSpace]
+# Explaining a failure takes hypothesis minutes here.
+quick = settings(
+    max_examples=60, deadline=None, phases=[phase for phase in Phase if phase is not Phase.explain]
+)
 MICRO = load_target("micro_10k", 10)
 
 
@@ -41,17 +45,17 @@ def _with(index: int, row: Row, instead: int = 0) -> Architecture:
 
 
 def test_searched_largest_is_the_spaces_largest(target_name: str, space_of: SpaceOf) -> None:
-    """100 random members of the search's space, as a search might hand them over."""
+    """Random members of the search's space, 200 in all, as a search might hand them over."""
     space, target = space_of(target_name), load_target(target_name, 10)
     rng = random.Random(0)
-    for _ in range(100):
+    for _ in range(25):
         largest = space.sample(rng)
         helpers = SearchSpace.between(target, largest)
         assert helpers.largest == largest
         assert helpers.target == target
 
 
-@settings(max_examples=60, deadline=None)
+@quick
 @given(
     name=st.sampled_from(target_names()),
     seed=st.integers(0, 2**32),
@@ -72,7 +76,7 @@ def test_helpers_lie_between_target_and_largest(
         assert helpers.architecture(helpers.path(helper)) == helper
 
 
-@settings(max_examples=60, deadline=None)
+@quick
 @given(
     seed=st.integers(0, 2**32),
     width=st.lists(st.floats(1.1, 4), min_size=1, max_size=3).map(lambda more: (1, *more)),

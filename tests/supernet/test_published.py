@@ -191,6 +191,11 @@ def test_unknown_tensor_is_an_error_that_names_it(state: State) -> None:
         load_published(more, load_target("mbv2_tiny", 10))
 
 
+def test_wrapping_without_a_mapping_is_an_error() -> None:
+    with pytest.raises(ValueError, match="state_dict is not a mapping"):
+        load_published({"state_dict": [1, 2]}, load_target("mbv2_tiny", 10))
+
+
 @pytest.mark.parametrize("name", ["features.0.0.weight", "optimizer", 3])
 def test_names_of_other_code_are_an_error(name: object) -> None:
     with pytest.raises(ValueError, match="not a parameter name of the NetAug authors' networks"):

@@ -82,6 +82,21 @@ def test_sampling_is_uniform_over_the_feasible_members(
     assert chisquare([drawn[path] for path in feasible]).pvalue > 1e-4
 
 
+def test_member_one_mac_over_the_budget_is_drawn_and_rejected(
+    cost_of: dict[ChoicePath, int],
+) -> None:
+    """Excess costs are counted in quanta, rounded down, so the exact cost has the last word."""
+    space, rng = _tiny_space(), random.Random(0)
+    rejected = 0
+    for share in (0.1, 0.2, 0.4, 0.6):
+        budget = _quantile(cost_of, share) - 1
+        table = space.budget_table(budget)
+        for _ in range(40 * sum(cost <= budget for cost in cost_of.values())):
+            assert cost_of[table.sample(rng)] <= budget
+        rejected += table.drawn - table.accepted
+    assert rejected > 0, "the budgets must be ones that quanta cannot tell"
+
+
 def test_least_feasible_budget_leaves_the_target_alone(cost_of: dict[ChoicePath, int]) -> None:
     space, rng = _tiny_space(), random.Random(0)
     least = min(cost_of.values())
