@@ -22,12 +22,18 @@ if TYPE_CHECKING:
     )
     from nasaug.training import (
         Recipe,
+        RunFolder,
         View,
+        calibration_batches,
         evaluate,
+        evaluation_batches,
         fit,
         load_dataset,
         load_weights,
+        plain_step,
         reestimate_batch_norm,
+        save_weights,
+        training_batches,
     )
 
 __version__ = "0.1.0"
@@ -39,9 +45,12 @@ __all__ = [
     "NetAugOptions",
     "Network",
     "Recipe",
+    "RunFolder",
     "SearchSpace",
     "View",
+    "calibration_batches",
     "evaluate",
+    "evaluation_batches",
     "fit",
     "load_dataset",
     "load_published",
@@ -51,9 +60,12 @@ __all__ = [
     "netaug_step",
     "params",
     "parse_budget",
+    "plain_step",
     "reestimate_batch_norm",
+    "save_weights",
     "search",
     "single_path_step",
+    "training_batches",
 ]
 _ROOMS = ("supernet", "training", "search", "netaug")
 

@@ -31,14 +31,17 @@ def emit_json(value: Mapping[str, Any]) -> None:
 def emit_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
 ) -> None:
-    """A table on stdout; the first `left` columns are text, the others numbers."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="")
+    """A titled table on stdout; the first `left` columns are text, the others numbers."""
+    table = Table(box=None, pad_edge=False, header_style="")
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index < left else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     width = None if sys.stdout.isatty() else 200
-    Console(highlight=False, markup=False, width=width).print(table)
+    console = Console(highlight=False, markup=False, width=width)
+    if title:
+        console.print(title, soft_wrap=True)
+    console.print(table)
 
 
 def show_log_messages() -> None:

@@ -10,7 +10,6 @@ from nasaug.config import RunConfig
 from nasaug.console import say
 from nasaug.supernet import Architecture, load_target
 from nasaug.training import (
-    Batch,
     Batches,
     Dataset,
     View,
@@ -45,7 +44,7 @@ class Setting:
             self.data, self.view, recipe.batch_size, self.config.seed, self.group
         )
 
-    def calibration(self) -> list[Batch]:
+    def calibration(self) -> Batches:
         return calibration_batches(self.data, self.view, self.config.train.bn_images)
 
     def validation(self) -> Batches:

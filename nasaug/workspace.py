@@ -70,8 +70,8 @@ def begin_run(
 
 def folders_near(path: Path | None) -> list[Path]:
     """All run folders beside `path` and below `runs/`, newest first."""
-    roots = {RUNS.resolve(), *([path.resolve().parent] if path is not None else [])}
-    found = [folder for root in roots if root.is_dir() for folder in root.iterdir()]
+    roots = {root.resolve(): root for root in (RUNS, *([path.parent] if path is not None else []))}
+    found = [folder for root in roots.values() if root.is_dir() for folder in root.iterdir()]
     return sorted((f for f in found if f.is_dir()), key=_age, reverse=True)
 
 

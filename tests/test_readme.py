@@ -1,0 +1,58 @@
+"""What the README and docs say holds: the Python example runs, the commands and links exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nasaug.cli import COMMANDS
+from nasaug.supernet import Architecture, macs
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_python_example_trains_the_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", PAGES[0].read_text(), re.DOTALL)
+    names: dict[str, object] = {}
+    exec(code, names)
+    scores = eval(capsys.readouterr().out)
+    assert scores["top1"] > 0.3
+    tiny = names["tiny"]
+    assert sum(p.numel() for p in tiny.parameters()) == 9_994  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_that_the_docs_name_exist(page: Path) -> None:
+    for command in re.findall(r"(?:^|`)\$?\s*nasaug ([a-z-]+)", page.read_text(), re.MULTILINE):
+        assert command in COMMANDS, f"{page.name} names nasaug {command}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+        assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_example_of_a_users_table_is_a_target() -> None:
+    text = (ROOT / "docs" / "networks.md").read_text()
+    (table,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert macs(Architecture.from_dict(yaml.safe_load(table))) > 0
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.name)
+def test_shipped_configs_load_and_open_with_their_command(path: Path) -> None:
+    from nasaug.config import SearchConfig, TrainConfig, load_config
+
+    text = path.read_text()
+    (command,) = re.findall(r"^#   nasaug (\w+) --config (\S+)$", text, re.MULTILINE)
+    kind = {"search": SearchConfig, "train": TrainConfig}[command[0]]
+    assert ROOT / command[1] == path
+    load_config(kind, str(path), (), {})
+    assert "# Result: " in text
