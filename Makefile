@@ -28,7 +28,7 @@ lint: $(VENV)/.test-extras
 
 # On the installed wheel and from a neutral folder: from here mypy sees one folder of the package only.
 types: $(VENV)/.test-extras
-	rm -rf build/types && mkdir -p build/types
+	rm -rf build && mkdir -p build/types
 	$(BIN)/pip install --quiet --no-deps --no-warn-conflicts --target build/types/wheel .
 	cd build/types && MYPYPATH=wheel ../../$(BIN)/mypy --config-file ../../pyproject.toml -p nasaug
 

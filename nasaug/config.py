@@ -86,10 +86,17 @@ class RunConfig(Section):
     tensorboard: bool = False
 
 
+class SupernetRecipe(Recipe):
+    """The recipe of a supernet: shorter, and with fewer images for a candidate's statistics."""
+
+    epochs: int = Field(2, ge=1, le=10_000)
+    bn_images: int = Field(512, ge=2, le=1_000_000)
+
+
 class SearchConfig(RunConfig):
     """`nasaug search`: `train` is the supernet's recipe, `budget` the largest network's MACs."""
 
-    train: Recipe = Recipe(epochs=2, bn_images=512)
+    train: SupernetRecipe = SupernetRecipe()
     space: SpaceSection = SpaceSection()
     budget: Annotated[int, BeforeValidator(parse_budget)] = 300_000_000
     trials: int = Field(24, ge=1, le=1_000_000)
@@ -121,13 +128,13 @@ def load_config(
     """
     data: dict[str, Any] = {}
     if path is not None:
-        data = _read_yaml(Path(path))
+        data = read_yaml(Path(path))
     for text in sets:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise ValueError(f"--set takes KEY=VALUE, such as train.lr=0.2, but got {text!r}")
         try:
-            _put(data, key.strip(), yaml.safe_load(value))
+            _put(data, key.strip(), _parse_yaml(value))
         except yaml.YAMLError:
             raise ValueError(f"--set {key}: {value!r} is not a value") from None
     for key, value in options.items():
@@ -144,9 +151,10 @@ def dump_config(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Raises: ValueError naming a file that holds no keys and values; OSError."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = _parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a YAML file ({error})") from None
     if data is None:
@@ -154,6 +162,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ValueError(f"{path} must hold keys and values, but holds a {type(data).__name__}")
     return data
+
+
+def _parse_yaml(text: str) -> Any:
+    """Raises: yaml.YAMLError, also where PyYAML stumbles over what it cannot construct."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise
+    except Exception as error:  # PyYAML's constructors fail in many ways
+        raise yaml.YAMLError(f"not a value: {error or type(error).__name__}") from None
 
 
 def _put(data: dict[str, Any], key: str, value: Any) -> None:

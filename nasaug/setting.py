@@ -33,16 +33,11 @@ class Setting:
     data: Dataset
     view: View
     group: Workers
+    training: Batches
 
     @property
     def device(self) -> torch.device:
         return self.view.device
-
-    def training(self) -> Batches:
-        recipe = self.config.train
-        return training_batches(
-            self.data, self.view, recipe.batch_size, self.config.seed, self.group
-        )
 
     def calibration(self) -> Batches:
         return calibration_batches(self.data, self.view, self.config.train.bn_images)
@@ -69,6 +64,7 @@ def prepare(config: RunConfig) -> Setting:
         size, target.in_channels, device, config.data.flip, config.data.crop, config.data.workers
     )
     group = join_workers(device)
+    training = training_batches(data, view, config.train.batch_size, config.seed, group)
     if group.first:
         where = f"at {size} x {size}"
         if size != target.resolution:
@@ -77,10 +73,13 @@ def prepare(config: RunConfig) -> Setting:
             f"{data.name}: {len(data.train):,} training, {len(data.validation):,} validation, "
             f"{len(data.test):,} test images of {len(data.classes)} classes, shown {where}"
         )
-    return Setting(config, target, data, view, group)
+    return Setting(config, target, data, view, group, training)
 
 
 def choose_device(name: str) -> torch.device:
+    """auto, cpu or cuda. Raises: ValueError for another name, and for a GPU that is not there."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu or cuda, but got {name!r}")
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device cuda was asked for, but torch sees no GPU; use --device cpu")
     if name == "cpu" or not torch.cuda.is_available():

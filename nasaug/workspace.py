@@ -7,7 +7,6 @@ same command with `--resume` finds the newest run with the same configuration.
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -18,9 +17,9 @@ from typing import IO, Any
 
 import yaml
 
-from nasaug.config import RunConfig, dump_config
+from nasaug.config import RunConfig, dump_config, read_yaml
 from nasaug.supernet import Architecture
-from nasaug.training import ALONE, RunFolder, Workers, write_atomically
+from nasaug.training import ALONE, RunFolder, Workers, read_json_object, write_atomically
 
 log = logging.getLogger(__name__)
 RUNS = Path("runs")
@@ -47,7 +46,8 @@ def locate_run(
     if path is None:
         path = RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{command}-{Path(config.target).stem}"
         path = _unused(path) if group.first else path
-    _check_config(path, text, resume)
+    if group.first:
+        _check_config(path, text, resume)
     return path
 
 
@@ -91,29 +91,31 @@ def newest_search(name: str, target: Architecture, near: Path) -> SearchResult |
 def read_best(path: Path) -> dict[str, Any]:
     """A search's best.json. Raises: ValueError if it is none; FileNotFoundError."""
     try:
-        best = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        best = read_json_object(path)
+    except ValueError as error:
         raise ValueError(f"{path} is not a search result ({error})") from None
     needed = {"target", "architecture", "macs", "budget_macs"}
-    whole = isinstance(best, dict) and needed <= best.keys()
-    if not whole or not isinstance(best["architecture"], dict):
+    if not needed <= best.keys() or not isinstance(best["architecture"], dict):
         raise ValueError(f"{path} is not a search result: it needs {', '.join(sorted(needed))}")
-    result: dict[str, Any] = best
-    return result
+    return best
 
 
 def _newest_alike(command: str, text: str) -> Path | None:
     for folder in folders_near(None):
         config = folder / "config.yaml"
         alike = f"-{command}-" in folder.name and config.is_file()
-        if alike and not _differences(config.read_text(), text):
+        if alike and not _differences(config, text):
             return folder
     return None
 
 
-def _differences(theirs: str, mine: str) -> list[str]:
-    """`KEY: VALUE` of theirs that mine has otherwise. A search may go on to more trials."""
-    pairs = [dict(_flat(yaml.safe_load(text) or {})) for text in (theirs, mine)]
+def _differences(config: Path, text: str) -> list[str]:
+    """`KEY: VALUE` of a saved configuration that `text` has otherwise. `trials` may differ.
+
+    Raises: ValueError naming a damaged file.
+    """
+    theirs, mine = read_yaml(config), yaml.safe_load(text)
+    pairs = [dict(_flat(values)) for values in (theirs, mine)]
     keys = sorted((set(pairs[0]) | set(pairs[1])) - {MAY_GROW})
     absent = "absent"
     return [
@@ -136,14 +138,14 @@ def _check_config(path: Path, text: str, resume: bool) -> None:
         raise ValueError(f"--out must be a folder, but {path} is a file")
     config = path / "config.yaml"
     if not config.exists():
-        if path.is_dir() and any(path.iterdir()) and not resume:
+        if path.is_dir() and any(path.iterdir()):
             raise ValueError(f"{path} is not empty and holds no run; choose another --out")
         return
     if not resume:
         raise ValueError(
             f"{path} holds a run; add --resume to go on with it, or choose another --out"
         )
-    differing = _differences(config.read_text(), text)
+    differing = _differences(config, text)
     if differing:
         said = f" ({differing[0]} there)"
         raise ValueError(

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from nasaug.search.evolution import EvolutionSampler
+from nasaug.search.journal import open_journal
 from nasaug.supernet import Architecture, ChoicePath, SearchSpace, did_you_mean
 
-STUDY_NAME = "nasaug"
 # Evolution begins with uniform draws; "random" never goes beyond them.
 SAMPLERS: dict[str, Callable[[SearchSpace, int, int], BaseSampler]] = {
     "evolution": EvolutionSampler,
@@ -37,22 +38,25 @@ def search(
     seed: int = 0,
     resume: bool = False,
     watch: Watch | None = None,
+    name: str = "nasaug",
 ) -> optuna.Study:
     """Maximise `evaluate` over the members of `space` within `budget` MACs.
 
     `storage` is a journal file's path, a database URL or an Optuna storage. With `resume` a study
     found there goes on until it has `trials` finished trials; those that were running when it was
-    interrupted are run again. An architecture is evaluated once: a repeated one costs nothing.
-    `watch(finished, trials, best)` is called after every trial.
+    interrupted are run again. `name` is the study's. An architecture is evaluated once: a repeated
+    one costs nothing. `watch(finished, trials, best)` is called after every trial.
 
-    Raises: InfeasibleBudget; ValueError for an unknown sampler, or a stored study of another space
-        or budget.
+    Raises: InfeasibleBudget; ValueError for an unknown sampler, a storage that cannot be used, a
+        stored study of another space or budget, or a judgement that is no number.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"unknown sampler {sampler!r}: {did_you_mean(sampler, SAMPLERS)}")
     space.check_budget(budget)
-    study = _open(space, budget, storage, SAMPLERS[sampler](space, budget, seed), resume)
-    known = {space.path_of(t.params): t.value for t in _finished(study)}
+    study = _open(space, budget, storage, SAMPLERS[sampler](space, budget, seed), resume, name)
+    known: dict[ChoicePath, float] = {
+        space.path_of(t.params): t.values[0] for t in _finished(study)
+    }
 
     def objective(trial: Trial) -> float:
         values = {
@@ -67,8 +71,11 @@ def search(
         trial.set_user_attr("feasible", True)
         trial.set_constraint("macs", macs - budget)
         if path not in known:
-            known[path] = evaluate(space.architecture(path))
-        return float(known[path] or 0.0)
+            value = evaluate(space.architecture(path))
+            if not math.isfinite(value):
+                raise ValueError(f"the candidate {path} was judged {value}, which is no number")
+            known[path] = value
+        return known[path]
 
     while (done := len(_finished(study))) < trials:
         trial = study.ask()
@@ -92,17 +99,24 @@ def _open(
     storage: str | Path | BaseStorage,
     sampler: BaseSampler,
     resume: bool,
+    name: str,
 ) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if isinstance(storage, Path):
-        storage = JournalStorage(JournalFileBackend(str(storage)))
-    study = optuna.create_study(
-        storage=storage,
-        study_name=STUDY_NAME,
-        sampler=sampler,
-        direction="maximize",
-        load_if_exists=resume,
-    )
+    if isinstance(storage, Path) or (isinstance(storage, str) and "://" not in storage):
+        storage = open_journal(Path(storage))
+    try:
+        study = optuna.create_study(
+            storage=storage,
+            study_name=name,
+            sampler=sampler,
+            direction="maximize",
+            load_if_exists=resume,
+        )
+    except optuna.exceptions.DuplicatedStudyError:
+        raise ValueError(f"{storage} already holds a study {name!r}: resume it") from None
+    except (optuna.exceptions.OptunaError, SQLAlchemyError, ImportError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise ValueError(f"the storage {storage} cannot be used: {reason}") from None
     facts = {"space": _digest(space), "budget_macs": budget}
     for name, value in facts.items():
         stored = study.user_attrs.setdefault(name, value)

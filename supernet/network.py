@@ -147,7 +147,9 @@ class _ByRows:
         return hash(self.arch)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByRows) and self.arch.rows == other.arch.rows
+        if not isinstance(other, _ByRows):
+            return False
+        return self.arch == other.arch and self.arch.rows == other.arch.rows
 
 
 @lru_cache(maxsize=4096)

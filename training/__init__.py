@@ -4,7 +4,7 @@ from nasaug.training.allocator import keep_freed_memory
 from nasaug.training.datasets import DATASETS, Dataset, ImageArray, load_dataset
 from nasaug.training.distributed import ALONE, Workers, join_workers
 from nasaug.training.evaluate import evaluate, reestimate_batch_norm
-from nasaug.training.files import write_atomically, write_json
+from nasaug.training.files import read_json_object, write_atomically, write_json
 from nasaug.training.fit import Losses, State, Step, TrainingFailed, fit, plain_step
 from nasaug.training.loaders import (
     Batch,
@@ -43,6 +43,7 @@ __all__ = [
     "plain_step",
     "proxy_resolution",
     "read_facts",
+    "read_json_object",
     "reestimate_batch_norm",
     "save_weights",
     "training_batches",

@@ -1,7 +1,7 @@
 """Checkpoints: tensors in safetensors, facts in JSON, no pickle.
 
-A checkpoint is `step-N.safetensors` and then `step-N.json`, which holds the digest of the former;
-one without its JSON does not exist. The two newest are kept, so that a damaged one costs the time
+A checkpoint is `step-N.safetensors` and then `step-N.json`, which holds the digest of both; one
+without its JSON does not exist. The two newest are kept, so that a damaged one costs the time
 back to the one before it and no more.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from nasaug.training.files import write_atomically, write_json
+from nasaug.training.files import read_json_object, write_atomically, write_json
 
 log = logging.getLogger(__name__)
 KEPT = 2
@@ -39,8 +39,9 @@ def save_checkpoint(
     # Channels-last weights are written in their logical order; the reader restores the layout.
     data = safetensors.torch.save({name: t.detach().contiguous() for name, t in tensors.items()})
     write_atomically(folder / f"step-{step:09}.safetensors", data)
-    digest = hashlib.blake2b(data).hexdigest()
-    write_json(folder / f"step-{step:09}.json", {"step": step, "blake2b": digest, **facts})
+    description = {"step": step, "facts": dict(facts)}
+    digest = _digest(data, description)
+    write_json(folder / f"step-{step:09}.json", {**description, "blake2b": digest})
     for old in _names(folder)[:-KEPT]:
         (folder / f"{old}.json").unlink(missing_ok=True)
         (folder / f"{old}.safetensors").unlink(missing_ok=True)
@@ -69,8 +70,13 @@ def _names(folder: Path) -> list[str]:
 
 
 def _read(folder: Path, name: str) -> Checkpoint:
-    facts = json.loads((folder / f"{name}.json").read_text())
+    description = read_json_object(folder / f"{name}.json")
     data = (folder / f"{name}.safetensors").read_bytes()
-    if hashlib.blake2b(data).hexdigest() != facts.pop("blake2b"):
+    if description.pop("blake2b") != _digest(data, description):
         raise ValueError("its digest does not match")
-    return Checkpoint(facts.pop("step"), safetensors.torch.load(data), facts)
+    return Checkpoint(description["step"], safetensors.torch.load(data), description["facts"])
+
+
+def _digest(data: bytes, description: Mapping[str, Any]) -> str:
+    text = json.dumps(description, sort_keys=True)
+    return hashlib.blake2b(data + text.encode()).hexdigest()

@@ -121,17 +121,7 @@ def _fashion_mnist(
     for place in places:
         for ending in (".gz", ""):
             if (place / f"train-images-idx3-ubyte{ending}").exists():
-                parts = [
-                    ImageArray(
-                        torch.from_numpy(read_idx(place / f"{p}-images-idx3-ubyte{ending}").copy())[
-                            :, None
-                        ],
-                        torch.from_numpy(
-                            read_idx(place / f"{p}-labels-idx1-ubyte{ending}").copy()
-                        ).long(),
-                    )
-                    for p in ("train", "t10k")
-                ]
+                parts = [_read_pair(place, part, ending) for part in ("train", "t10k")]
                 return parts[0], parts[1], CLOTHES
     if download:
         from torchvision.datasets import FashionMNIST
@@ -139,6 +129,20 @@ def _fashion_mnist(
         FashionMNIST(roots[-1], download=True)
         return _fashion_mnist(roots, download=False)
     raise ValueError(_not_found("fashion-mnist", "train-images-idx3-ubyte(.gz)", roots))
+
+
+def _read_pair(place: Path, part: str, ending: str) -> ImageArray:
+    """Images and labels of one part. Raises: ValueError if they do not belong together."""
+    images = read_idx(place / f"{part}-images-idx3-ubyte{ending}")
+    labels = read_idx(place / f"{part}-labels-idx1-ubyte{ending}")
+    whole = images.ndim == 3 and labels.ndim == 1 and len(images) == len(labels) > 0
+    if not whole or labels.max() >= len(CLOTHES):
+        raise ValueError(
+            f"{place}/{part}-images and {part}-labels do not belong together: {images.shape} "
+            f"images, {labels.shape} labels, which must be below {len(CLOTHES)}"
+        )
+    pixels = torch.from_numpy(images.copy())[:, None]
+    return ImageArray(pixels, torch.from_numpy(labels.copy()).long())
 
 
 def _cifar(
@@ -200,6 +204,8 @@ def _stratified_split(labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
         count = min(max(1, round(share * len(members))), len(members) - 1)
         held.append(members[:count])
         kept.append(members[count:])
+    if not any(map(len, held)):
+        raise ValueError("every class has one image only: none is left to validate on")
     return torch.cat(kept).sort().values, torch.cat(held).sort().values
 
 

@@ -43,6 +43,8 @@ def evaluate(net: Network, batches: Iterable[Batch]) -> dict[str, float]:
     """{"top1", "top5", "loss"} in eval mode: fractions, and the mean cross entropy.
 
     With fewer than five classes top5 is the accuracy within all of them.
+
+    Raises: ValueError without a batch.
     """
     was_training = net.training
     net.eval()
@@ -58,4 +60,6 @@ def evaluate(net: Network, batches: Iterable[Batch]) -> dict[str, float]:
             loss += float(F.cross_entropy(logits, y, reduction="sum"))
             images += len(y)
     net.train(was_training)
+    if images == 0:
+        raise ValueError("there is not one image to evaluate on")
     return {"top1": top1 / images, "top5": top5 / images, "loss": loss / images}

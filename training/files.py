@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -20,8 +21,10 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
         raise
     sync_folder(path.parent)
 
@@ -32,14 +35,26 @@ def write_json(path: Path, value: Any) -> None:
 
 def append_line(path: Path, line: str) -> None:
     """Append a whole line or nothing. Raises: OSError."""
-    with open(path, "ab") as file:
+    data = line.encode() + b"\n"
+    with open(path, "ab", buffering=0) as file:
         length = file.tell()
         try:
-            file.write(line.encode() + b"\n")
-            file.flush()
+            if file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         except OSError:
-            os.ftruncate(file.fileno(), length)
+            file.truncate(length)
             raise
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Raises: ValueError naming a file that holds no JSON object; FileNotFoundError."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} is damaged: it must hold a JSON object")
+    return value
 
 
 def sync_folder(folder: Path) -> None:

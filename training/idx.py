@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         zeros, kind, dims = struct.unpack_from(">HBB", data)
         shape = struct.unpack_from(f">{dims}I", data, 4)
-    except (gzip.BadGzipFile, EOFError, struct.error, OSError) as error:
+    except (EOFError, OSError, struct.error, zlib.error) as error:
         raise ValueError(f"{path} is not a readable IDX file ({error})") from None
     start = 4 + 4 * dims
     if zeros != 0 or kind != 8 or len(data) - start != math.prod(shape):

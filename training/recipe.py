@@ -24,7 +24,7 @@ class Recipe(BaseModel):
     epochs: int = Field(4, ge=1, le=10_000)
     batch_size: int = Field(64, ge=1, le=65_536)
     lr: float = Field(0.1, gt=0, le=100)
-    warmup_epochs: float = Field(1, ge=0)
+    warmup_epochs: float = Field(1, ge=0, le=10_000)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(4e-5, ge=0, le=1)
     label_smoothing: float = Field(0.1, ge=0, lt=1)

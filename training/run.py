@@ -16,7 +16,14 @@ import safetensors.torch
 from torch import Tensor
 
 from nasaug.supernet import Architecture, Network
-from nasaug.training.files import append_line, write_atomically, write_json
+from nasaug.training.files import (
+    append_line,
+    read_json_object,
+    write_atomically,
+    write_json,
+)
+
+METADATA = "nasaug"
 
 
 class RunFolder:
@@ -71,15 +78,15 @@ class RunFolder:
             write_json(self.path / "result.json", result)
 
     def result(self) -> dict[str, Any]:
-        value: dict[str, Any] = json.loads((self.path / "result.json").read_text())
-        return value
+        return read_json_object(self.path / "result.json")
 
 
-def save_weights(path: Path, net: Network, facts: Mapping[str, str] | None = None) -> None:
+def save_weights(path: Path, net: Network, facts: Mapping[str, Any] | None = None) -> None:
     """A network as safetensors, its architecture and `facts` in the file's metadata."""
     tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
-    metadata = {**(facts or {}), "architecture": net.arch.to_json()}
-    write_atomically(path, safetensors.torch.save(tensors, metadata))
+    # One key, since safetensors writes several in a random order: equal weights are equal files.
+    text = json.dumps({"architecture": net.arch.to_dict(), "facts": dict(facts or {})})
+    write_atomically(path, safetensors.torch.save(tensors, {METADATA: text}))
 
 
 def load_weights(path: Path) -> Network:
@@ -88,9 +95,11 @@ def load_weights(path: Path) -> Network:
     Raises: ValueError for a file that is damaged or was not written by it; FileNotFoundError.
     """
     metadata, tensors = _read(path)
-    if "architecture" not in metadata:
-        raise ValueError(f"{path} holds no nasaug network: its metadata has no architecture")
-    net = Network(Architecture.from_json(metadata["architecture"]), init=None)
+    try:
+        arch = Architecture.from_dict(metadata["architecture"])
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    net = Network(arch, init=None)
     try:
         net.load_state_dict(tensors)
     except RuntimeError as error:
@@ -98,15 +107,26 @@ def load_weights(path: Path) -> Network:
     return net.eval()
 
 
-def read_facts(path: Path) -> dict[str, str]:
+def read_facts(path: Path) -> dict[str, Any]:
     """The facts that `save_weights` was given. Raises: as `load_weights`."""
     metadata, _ = _read(path)
-    return {name: value for name, value in metadata.items() if name != "architecture"}
+    facts: dict[str, Any] = metadata["facts"]
+    return facts
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            text = (file.metadata() or {}).get(METADATA)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is damaged or no safetensors file ({error})") from None
+    if text is None:
+        raise ValueError(f"{path} holds no nasaug network: its metadata has no architecture")
+    try:
+        metadata = json.loads(text)
+        if {"architecture", "facts"} - set(metadata) or not isinstance(metadata["facts"], dict):
+            raise ValueError("architecture or facts are missing")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: its metadata is unreadable ({error})") from None
+    return metadata, tensors

@@ -13,7 +13,7 @@ from nasaug.cli import json_option
 @click.option("--data", default="fashion-mnist-mini", show_default=True, help="As for train.")
 @click.option("--data-dir", help="Where the data set lies.")
 @click.option("--download", is_flag=True, help="Allow a download.")
-@click.option("--resolution", type=int, help="Pixels; default: what it was trained at.")
+@click.option("--resolution", type=click.IntRange(8, 8192), help="Pixels; default: as trained.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @json_option
 def command(

@@ -10,13 +10,13 @@ from nasaug.cli import json_option
 
 
 @click.command("space")
-@click.argument("target", default="mbv2_tiny")
+@click.argument("target", required=False)
 @click.option("--config", type=click.Path(dir_okay=False), help="A search's YAML file.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="As for search.")
 @click.option("--classes", type=int, default=10, show_default=True, help="Of the classifier.")
 @json_option
 def command(
-    target: str, config: str | None, sets: tuple[str, ...], classes: int, as_json: bool
+    target: str | None, config: str | None, sets: tuple[str, ...], classes: int, as_json: bool
 ) -> None:
     """Describe the search space around a target: its rows, its size, its cheapest and dearest path.
 

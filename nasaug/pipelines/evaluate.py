@@ -7,7 +7,7 @@ from typing import Any
 
 from nasaug.console import emit_json, emit_table, show_log_messages
 from nasaug.setting import choose_device
-from nasaug.supernet import Network, load_published, load_target, macs, params
+from nasaug.supernet import Architecture, Network, load_published, load_target, macs, params
 from nasaug.training import (
     View,
     evaluate,
@@ -40,7 +40,9 @@ def run_evaluation(
             f"{path} tells {net.arch.num_classes} classes apart, but {data} has "
             f"{len(dataset.classes)}"
         )
-    size = resolution or int(facts.get("resolution", net.arch.resolution))
+    size = net.arch.resolution if resolution is None else resolution
+    if resolution is None and "resolution" in facts:
+        size = _side(facts["resolution"], path)
     view = View(size, net.arch.in_channels, place)
     scores = evaluate(net.to(place), evaluation_batches(dataset, dataset.test, view))
     result: dict[str, Any] = {
@@ -63,7 +65,7 @@ def run_evaluation(
     emit_table(f"{path} at {size} x {size}", columns, [row], left=2)
 
 
-def _load(path: Path, target: str | None, classes: int) -> tuple[Network, dict[str, str], Path]:
+def _load(path: Path, target: str | None, classes: int) -> tuple[Network, dict[str, Any], Path]:
     if path.is_dir():
         path = path / "weights.safetensors"
     if not path.exists():
@@ -73,6 +75,17 @@ def _load(path: Path, target: str | None, classes: int) -> tuple[Network, dict[s
             raise ValueError(f"{path} does not say what it is of; add --target")
         return load_published(path, load_target(target, classes)), {"target": target}, path
     net, facts = load_weights(path), read_facts(path)
-    if target is not None and net.arch != load_target(target, net.arch.num_classes):
+    if target is not None and net.arch != _named(target, net.arch):
         raise ValueError(f"{path} holds {facts.get('target', net.arch.name)}, not {target}")
     return net, facts, path
+
+
+def _named(target: str, like: Architecture) -> Architecture:
+    """The named target as it would be with the classes and the input of `like`."""
+    return load_target(target, like.num_classes, like.resolution, like.in_channels)
+
+
+def _side(value: Any, path: Path) -> int:
+    if not isinstance(value, int) or not 8 <= value <= 8192:
+        raise ValueError(f"{path} is damaged: it was trained at a resolution of {value!r}")
+    return value

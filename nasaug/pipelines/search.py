@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from optuna.trial import TrialState
 
 from nasaug.config import SearchConfig
 from nasaug.console import emit_json, emit_table, progress_bar, say, show_log_messages
@@ -21,6 +22,7 @@ from nasaug.training import (
     evaluate,
     fit,
     load_weights,
+    read_json_object,
     reestimate_batch_norm,
     save_weights,
     write_json,
@@ -49,6 +51,8 @@ def run_search(config: SearchConfig, out: str | None, resume: bool, as_json: boo
         best = _searched(config, setting, space, supernet, run, resume)
     if as_json:
         emit_json({**best, "budget_macs": config.budget, "run_dir": str(run.path)})
+    else:
+        _show(setting.target.name, config.budget, best["top"])
 
 
 def _supernet(
@@ -61,10 +65,12 @@ def _supernet(
         if _made_as(place, making):
             if place != folder.path:
                 say(f"reusing the supernet of {place.parent}: same space, data and recipe")
-                shutil.copyfile(place / "weights.safetensors", folder.weights)
+            net = load_weights(place / "weights.safetensors")
+            if place != folder.path:
                 shutil.copyfile(place / "metrics.jsonl", folder.path / "metrics.jsonl")
+                save_weights(folder.weights, net)
                 folder.write_result({"making": making, "copied_from": str(place)})
-            return load_weights(folder.weights).to(setting.device)
+            return net.to(setting.device)
     say(
         f"training a supernet of {space.count():.3g} paths, {format_macs(space.source.cheapest)} "
         f"to {format_macs(space.source.dearest)} MACs"
@@ -82,7 +88,7 @@ def _supernet(
         net = fit(
             net,
             single_path_step(space),
-            setting.training(),
+            setting.training,
             config.train,
             folder,
             seed=config.seed,
@@ -117,6 +123,7 @@ def _searched(
             config.seed,
             resume,
             bar,
+            run.path.name,
         )
     ranked = ranking(study, space)
     path, trial = ranked[0]
@@ -137,7 +144,7 @@ def _searched(
         "train_resolution": setting.view.resolution,
         "space": config.space.resolved(setting.target.name),
         "seed": config.seed,
-        "trials": len(study.trials),
+        "trials": sum(trial.state == TrialState.COMPLETE for trial in study.trials),
         "supernet": "supernet/weights.safetensors",
     }
     write_json(run.path / "best.json", result)
@@ -146,24 +153,18 @@ def _searched(
         for p, t in ranked[:SHOWN]
     ]
     run.write_result({"best": best, "budget_macs": config.budget, "top": top})
-    _show(setting.target.name, config, winner, _rows(top), run.path)
+    say(str(winner))
+    say(f"best: {run.path / 'best.json'}; next: nasaug train --target {config.target}")
     return {"best": best, "top": top}
 
 
-def _rows(top: list[dict[str, Any]]) -> list[list[str]]:
-    return [
+def _show(name: str, budget: int, top: list[dict[str, Any]]) -> None:
+    rows = [
         [str(place), f"{100 * row['accuracy']:.2f}", f"{row['macs']:,}", f"{row['params']:,}"]
         for place, row in enumerate(top, 1)
     ]
-
-
-def _show(
-    name: str, config: SearchConfig, winner: Architecture, rows: list[list[str]], path: Path
-) -> None:
     columns = ("rank", "validation top-1 (%)", "MACs", "parameters")
-    emit_table(f"Largest networks for {name} within {config.budget:,} MACs", columns, rows, left=0)
-    say(str(winner))
-    say(f"best: {path / 'best.json'}; next: nasaug train --target {config.target}")
+    emit_table(f"Largest networks for {name} within {budget:,} MACs", columns, rows, left=0)
 
 
 def _recounted(winner: Architecture, expected: int) -> int:
@@ -192,4 +193,7 @@ def _made_as(place: Path, making: str) -> bool:
     result = place / "result.json"
     if not result.is_file() or not (place / "weights.safetensors").is_file():
         return False
-    return bool(json.loads(result.read_text()).get("making") == making)
+    try:
+        return bool(read_json_object(result).get("making") == making)
+    except ValueError:
+        return False

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nasaug.config import TrainConfig
+from nasaug.config import SpaceSection, TrainConfig
 from nasaug.console import emit_json, emit_table, progress_bar, say, show_log_messages
 from nasaug.netaug import Augmentation, netaug_step
 from nasaug.pipelines.tensorboard import mirror_metrics
-from nasaug.search import format_macs
+from nasaug.search import format_macs, parse_budget
 from nasaug.setting import Setting, prepare
 from nasaug.supernet import (
     Architecture,
@@ -31,6 +30,7 @@ from nasaug.training import (
     fit,
     load_weights,
     plain_step,
+    read_json_object,
     reestimate_batch_norm,
     save_weights,
     write_json,
@@ -80,7 +80,7 @@ def _plan(config: TrainConfig, setting: Setting, run: Path) -> Plan:
         net = Network(target, "fan_out", generator).to(setting.device)
         return Plan(net, target, plain_step, f"{target.name} alone", {"largest": "none"})
     chosen = run / INSIDE
-    largest_from = str(json.loads(chosen.read_text())["largest"]) if chosen.exists() else ""
+    largest_from = str(read_json_object(chosen).get("largest", "")) if chosen.exists() else ""
     augmentation, best, source = _augmentation(config, target, largest_from, run)
     inside = (
         f"{target.name} ({format_macs(macs(target))} MACs) inside networks of up to "
@@ -93,7 +93,7 @@ def _plan(config: TrainConfig, setting: Setting, run: Path) -> Plan:
     else:
         net = Network(largest, "kaiming_uniform", generator)
     step = netaug_step(augmentation, config.netaug)
-    choice = {"largest": str(best) if best else "published"}
+    choice = {"largest": str(best.resolve()) if best else "published"}
     return Plan(net.to(setting.device), augmentation.target, step, inside, choice)
 
 
@@ -116,17 +116,21 @@ def _augmentation(
         augmentation = Augmentation.by_factors(target, factors, section.divisor)
         return augmentation, None, "the published factors"
     path, facts = best
-    largest = Architecture.from_dict(facts["architecture"]).with_classes(target.num_classes)
     if facts["target"] != config.target:
         raise ValueError(
             f"{path} was searched for {facts['target']}, not {config.target}; "
             "name another --largest, or search for this target first"
         )
-    space = facts.get("space", {})
-    if section.width is None and section.expand is None and space:
-        factors = Factors(tuple(space["width"]), tuple(space["expand"]))
-    augmentation = Augmentation.inside(target, largest, factors, section.divisor)
-    return augmentation, path, f"the search {path} (budget {format_macs(facts['budget_macs'])})"
+    try:
+        largest = Architecture.from_dict(facts["architecture"]).with_classes(target.num_classes)
+        if section.width is None and section.expand is None and "space" in facts:
+            space = SpaceSection.model_validate(facts["space"])
+            factors = Factors(space.width or factors.width, space.expand or factors.expand)
+        augmentation = Augmentation.inside(target, largest, factors, section.divisor)
+        budget = format_macs(parse_budget(facts["budget_macs"]))
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be used: {error}") from None
+    return augmentation, path, f"the search {path} (budget {budget})"
 
 
 def _inherited(best: Path | None, largest: Architecture) -> Network:
@@ -158,7 +162,7 @@ def _trained(
         weights = fit(
             plan.net,
             plan.step,
-            setting.training(),
+            setting.training,
             config.train,
             run,
             seed=config.seed,
@@ -172,7 +176,7 @@ def _trained(
     target = weights.export(plan.target)
     bn_images = reestimate_batch_norm(target, calibration)
     facts = {"target": config.target, "data": config.data.name}
-    save_weights(run.weights, target, {**facts, "resolution": str(setting.view.resolution)})
+    save_weights(run.weights, target, {**facts, "resolution": setting.view.resolution})
     scores = evaluate(target, setting.test())
     counts = count_with_fvcore(target.arch)
     total = counts["conv"] + counts["linear"]

@@ -1,0 +1,23 @@
+"""The study's journal, as a killed process may have left it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+
+def open_journal(path: Path) -> JournalStorage:
+    """A journal file, mended: without a half-written last line and without a dead process's lock.
+
+    The caller sees to it that no other process is writing (a run folder's lock does).
+    """
+    Path(f"{path}.lock").unlink(missing_ok=True)
+    if path.exists():
+        data = path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if whole != data:
+            with path.open("r+b") as file:
+                file.truncate(len(whole))
+    return JournalStorage(JournalFileBackend(str(path)))
