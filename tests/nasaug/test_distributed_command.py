@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-WeightsIn = Callable[[Path | str], dict[str, Any]]
+WeightsIn = Callable[[Path | str], bytes]
 # The second process comes to the run's folder when the first has long begun in it.
 LATE = """
 import os, pathlib, sys, time

@@ -134,24 +134,28 @@ def test_files_that_are_no_weights(
 
 
 @pytest.mark.parametrize(
-    "changed",
+    "change",
     [
-        {"architecture": "garbage"},
-        {"architecture": "[1]"},
-        {"architecture": '{"rows": [{"kind": "conv"}], "resolution": 5}'},
-        {"resolution": "large"},
-        {"resolution": "-3"},
+        lambda _: "garbage",
+        lambda _: [1],
+        lambda _: {},
+        lambda old: {**old, "architecture": "garbage"},
+        lambda old: {**old, "architecture": {"rows": [{"kind": "conv"}], "resolution": 28}},
+        lambda old: {**old, "facts": [1]},
+        lambda old: {**old, "facts": {**old["facts"], "resolution": "large"}},
+        lambda old: {**old, "facts": {**old["facts"], "resolution": -3}},
     ],
-    ids=str,
 )
 def test_wrong_metadata_is_named_with_its_file(
-    changed: dict[str, str], nasaug: Nasaug, data: tuple[str, ...], trained: Path
+    change: Callable[[Any], Any], nasaug: Nasaug, data: tuple[str, ...], trained: Path
 ) -> None:
     tensors = load_weights(trained / "weights.safetensors").state_dict()
-    safetensors.torch.save_file(tensors, "odd.safetensors", {**_metadata(trained), **changed})
+    ((key, text),) = _metadata(trained).items()
+    changed = json.dumps(change(json.loads(text)))
+    safetensors.torch.save_file(tensors, "odd.safetensors", {key: changed})
     done = nasaug("evaluate", "odd.safetensors", *data)
     assert done.code == 2
-    assert "odd.safetensors" in done.err
+    assert "odd.safetensors is damaged" in done.said
 
 
 class _Touch:

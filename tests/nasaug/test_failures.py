@@ -14,7 +14,7 @@ import pytest
 from nasaug.__main__ import run
 
 Nasaug = Callable[..., Any]
-WeightsIn = Callable[[Path | str], dict[str, Any]]
+WeightsIn = Callable[[Path | str], bytes]
 # Files may grow to so many bytes only, as on a full disk: writing on fails with EFBIG.
 LIMITED = """
 import resource, signal, sys

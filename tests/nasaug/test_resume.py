@@ -23,7 +23,7 @@ from nasaug.__main__ import run
 from nasaug.search import InheritedAccuracy
 
 Nasaug = Callable[..., Any]
-WeightsIn = Callable[[Path | str], dict[str, Any]]
+WeightsIn = Callable[[Path | str], bytes]
 # Eight epochs of four steps, wide and narrow ones, with checkpoints within epochs too.
 LONG = ("--epochs=8", "--set=train.checkpoint_every=3", "--set=train.ema=0.9")
 SEARCH = ("--budget=2M", "--trials=8", "--sampler=evolution")
@@ -404,7 +404,7 @@ def test_nothing_to_resume_begins(nasaug: Nasaug, quick: tuple[str, ...]) -> Non
 def test_a_second_process_is_told_that_the_folder_is_in_use(
     nasaug: Nasaug, shell: Any, quick: tuple[str, ...], tmp_path: Path
 ) -> None:
-    command = ["train", *quick, "--epochs=500", "--largest=published", "--out=run"]
+    command = ["train", *quick, "--epochs=100", "--largest=published", "--out=run"]
     process = shell.nasaug(*command)
     _wait_for(tmp_path / "run" / "checkpoint" / "step-000000004.json", process)
     config = (tmp_path / "run" / "config.yaml").read_bytes()
@@ -423,4 +423,4 @@ def test_a_second_process_is_told_that_the_folder_is_in_use(
     assert not (tmp_path / "run" / "result.json").exists()
     # The lock went with the process; a change of mind about epochs is still another run.
     again = nasaug(*command, "--resume", "--epochs=1")
-    assert "train.epochs: 500 there" in again.said
+    assert "train.epochs: 100 there" in again.said

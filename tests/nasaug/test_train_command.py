@@ -17,7 +17,7 @@ from nasaug.supernet import Network, load_target, macs, params
 from nasaug.training import load_weights, read_facts, save_weights
 
 Nasaug = Callable[..., Any]
-WeightsIn = Callable[[Path | str], dict[str, Any]]
+WeightsIn = Callable[[Path | str], bytes]
 
 
 def test_json_is_all_that_stdout_holds(nasaug: Nasaug, quick: tuple[str, ...]) -> None:
@@ -196,7 +196,7 @@ def test_the_supernet_of_other_classes_cannot_be_used(
 ) -> None:
     image_folder("pets")
     options = ["--target=micro_10k", "--data=imagefolder:pets", "--set=data.workers=0"]
-    done = nasaug("train", *options, "--init=supernet", "--out=here")
+    done = nasaug("train", *options, "--set=train.batch_size=4", "--init=supernet", "--out=here")
     assert done.code == 2
     assert "10 classes, the data set has 2" in done.said
     assert "--init fresh" in done.said

@@ -32,7 +32,8 @@ from nasaug.search import format_macs, parse_budget
     ],
 )
 def test_budget_is_read(text: str | int | float, expected: int) -> None:
-    assert parse_budget(text) == expected
+    budget = parse_budget(text)
+    assert budget == expected and type(budget) is int
 
 
 def test_budget_is_exact_where_a_float_would_not_be() -> None:
@@ -64,7 +65,10 @@ def test_digits_of_other_scripts_are_refused(text: str) -> None:
         parse_budget(text)
 
 
-@given(st.text() | st.from_regex(r"\s*[-+]?[\d_.]{0,12}([eE]\d{0,4})?\s*[a-zA-Z]{0,2}"))
+WRITTEN = r"\s?[-+]?[0-9_.]{0,9}([eE][0-9]{0,4})?\s?[a-zA-Z]{0,2}"
+
+
+@given(st.text() | st.from_regex(WRITTEN, fullmatch=True))
 def test_any_text_is_a_budget_or_refused(text: str) -> None:
     try:
         budget = parse_budget(text)

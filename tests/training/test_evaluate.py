@@ -147,7 +147,7 @@ def test_evaluation_changes_nothing(
 def test_evaluation_without_batches_is_refused(
     micro: Architecture, make_network: MakeNetwork
 ) -> None:
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="not one image"):
         evaluate(make_network(micro), [])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nasaug.training import write_atomically, write_json
+from nasaug.training import read_json_object, write_atomically, write_json
 from nasaug.training.files import append_line
 
 # A process that may write no file beyond 250 bytes: writes fail half-way, as on a full disk.
@@ -67,6 +67,23 @@ def test_json_is_written_with_a_final_newline(tmp_path: Path) -> None:
     assert text.endswith("}\n")
 
 
+def test_json_object_is_read_as_it_was_written(tmp_path: Path) -> None:
+    write_json(tmp_path / "file", {"a": [1, None], "é": 0.1})
+    assert read_json_object(tmp_path / "file") == {"a": [1, None], "é": 0.1}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"3", b"\xff", b"[" * 100_000])
+def test_file_without_a_json_object_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(ValueError, match="file is damaged"):
+        read_json_object(tmp_path / "file")
+
+
+def test_missing_json_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_json_object(tmp_path / "file")
+
+
 @pytest.mark.parametrize("failing", ["replace", "fsync", "chmod", "fdopen"])
 def test_failed_write_leaves_the_old_content_and_nothing_else(
     failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -77,9 +94,10 @@ def test_failed_write_leaves_the_old_content_and_nothing_else(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, failing, fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         write_atomically(tmp_path / "file", "new")
     monkeypatch.undo()
+    assert caught.value.filename == str(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 

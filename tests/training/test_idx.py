@@ -132,10 +132,23 @@ def test_images_of_one_class_are_refused(tmp_path: Path) -> None:
         load_dataset("fashion-mnist", tmp_path)
 
 
-@pytest.mark.parametrize("labels", [39, 41])
-def test_labels_that_are_not_one_an_image_are_refused_by_name(labels: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "array"),
+    [
+        ("train-labels-idx1", LABELS[:39]),
+        ("train-labels-idx1", np.arange(41, dtype=np.uint8) % 10),
+        ("t10k-labels-idx1", np.full(20, 10, dtype=np.uint8)),  # there are ten classes
+        ("train-labels-idx1", LABELS[:, None]),
+        ("train-images-idx3", IMAGES[:, 0]),
+        ("train-images-idx3", IMAGES[:0]),
+    ],
+)
+def test_images_and_labels_that_do_not_match_are_refused_by_name(
+    file: str, array: NDArray[np.uint8], tmp_path: Path
+) -> None:
     _write(tmp_path, "")
-    path = tmp_path / "train-labels-idx1-ubyte"
-    path.write_bytes(_idx(np.arange(labels, dtype=np.uint8) % 10))
-    with pytest.raises(ValueError, match=str(path.parent)):
+    (tmp_path / f"{file}-ubyte").write_bytes(_idx(array))
+    part = file.partition("-")[0]
+    with pytest.raises(ValueError, match=f"{part}-labels do not belong together") as caught:
         load_dataset("fashion-mnist", tmp_path)
+    assert str(tmp_path) in str(caught.value)

@@ -123,7 +123,7 @@ def test_classes_of_one_image_are_refused(tmp_path: Path, write_image: WriteImag
     for part in ("train", "test"):
         for label in ("cat", "dog"):
             write_image(tmp_path / part / label / "0.png")
-    with pytest.raises(ValueError, match="validation"):
+    with pytest.raises(ValueError, match="one image only: none is left to validate on"):
         _load(tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ MakeNetwork = Callable[..., Network]
 @pytest.fixture
 def saved(micro: Architecture, make_network: MakeNetwork, tmp_path: Path) -> Path:
     path = tmp_path / "weights.safetensors"
-    save_weights(path, make_network(micro), {"target": "micro_10k", "resolution": "28"})
+    save_weights(path, make_network(micro), {"target": "micro_10k", "resolution": 28})
     return path
 
 
@@ -47,7 +48,14 @@ def test_channels_last_weights_are_written_too(
 
 
 def test_facts_are_read_as_they_were_written(saved: Path) -> None:
-    assert read_facts(saved) == {"target": "micro_10k", "resolution": "28"}
+    assert read_facts(saved) == {"target": "micro_10k", "resolution": 28}
+
+
+def test_equal_weights_are_equal_files(saved: Path) -> None:
+    again = saved.with_name("again.safetensors")
+    for _ in range(5):
+        save_weights(again, load_weights(saved), read_facts(saved))
+        assert again.read_bytes() == saved.read_bytes()
 
 
 @pytest.mark.parametrize("read", [load_weights, read_facts])
@@ -78,17 +86,30 @@ def test_foreign_file_is_refused(metadata: dict[str, str] | None, tmp_path: Path
 
 
 def test_weights_of_another_architecture_are_refused(micro: Architecture, tmp_path: Path) -> None:
-    path = _foreign(tmp_path / "w.safetensors", {"architecture": micro.to_json()})
+    described = json.dumps({"architecture": micro.to_dict(), "facts": {}})
+    path = _foreign(tmp_path / "w.safetensors", {"nasaug": described})
     with pytest.raises(ValueError, match=r"w\.safetensors does not fit its own architecture"):
         load_weights(path)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"rows": [], "resolution": 28}'])
-def test_architecture_that_cannot_be_read_is_refused_by_the_files_name(
-    text: str, tmp_path: Path
-) -> None:
-    path = _foreign(tmp_path / "w.safetensors", {"architecture": text})
-    with pytest.raises(ValueError, match=r"w\.safetensors"):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "null",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        '{"architecture": {}}',
+        '{"architecture": {}, "facts": 3}',
+        '{"architecture": {"rows": [], "resolution": 28}, "facts": {}}',
+        '{"architecture": {"rows": [3], "resolution": 28}, "facts": {}}',
+        '{"architecture": [], "facts": {}}',
+    ],
+)
+def test_unreadable_description_is_refused_by_the_files_name(text: str, tmp_path: Path) -> None:
+    path = _foreign(tmp_path / "w.safetensors", {"nasaug": text})
+    with pytest.raises(ValueError, match=r"w\.safetensors is damaged"):
         load_weights(path)
 
 
@@ -138,6 +159,13 @@ def test_result_marks_a_run_as_finished(tmp_path: Path) -> None:
     run.write_result({"top1": 0.5})
     assert run.finished
     assert run.result() == {"top1": 0.5}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\0"])
+def test_damaged_result_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(ValueError, match=r"result\.json is damaged"):
+        RunFolder(tmp_path).result()
 
 
 def test_only_the_first_worker_writes(tmp_path: Path) -> None:
