@@ -205,7 +205,7 @@ def _stratified_split(labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
         held.append(members[:count])
         kept.append(members[count:])
     if not any(map(len, held)):
-        raise ValueError("no image is left for validation: every class has one image only")
+        raise ValueError("every class has one image only: none is left to validate on")
     return torch.cat(kept).sort().values, torch.cat(held).sort().values
 
 
