@@ -66,6 +66,15 @@ class NetAugSection(NetAugOptions):
     init: Literal["fresh", "supernet"] = "fresh"
 
 
+def _storage_url(url: str | None) -> str | None:
+    if url is not None and "://" not in url:
+        raise ValueError(
+            f"{url!r} is no database URL such as sqlite:///study.db or postgresql://...; "
+            "without storage the study is a journal file in the run's folder"
+        )
+    return url
+
+
 def _known_sampler(name: str) -> str:
     if name not in SAMPLERS:
         raise ValueError(f"unknown sampler {name!r}: {did_you_mean(name, SAMPLERS)}")
@@ -101,7 +110,7 @@ class SearchConfig(RunConfig):
     budget: Annotated[int, BeforeValidator(parse_budget)] = 300_000_000
     trials: int = Field(24, ge=1, le=1_000_000)
     sampler: Annotated[str, AfterValidator(_known_sampler)] = "evolution"
-    storage: str | None = None
+    storage: Annotated[str | None, AfterValidator(_storage_url)] = None
 
 
 class TrainConfig(RunConfig):
@@ -190,6 +199,8 @@ def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
+        if isinstance(first["input"], dict) and first["input"]:
+            key = f"{key}.{next(iter(first['input']))}"
         return f"unknown key {key!r}: {did_you_mean(key, _all_keys(kind))}"
     reason = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if first["type"] == "value_error":

@@ -56,7 +56,9 @@ def emit_table(
 
 def show_log_messages() -> None:
     """Warnings and remarks of the rooms appear on stderr."""
-    handler = RichHandler(console=errors, show_time=False, show_path=False, show_level=False)
+    handler: logging.Handler = logging.StreamHandler()
+    if errors.is_terminal:
+        handler = RichHandler(console=errors, show_time=False, show_path=False, show_level=False)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], format="%(message)s", force=True)
     logging.getLogger("nasaug").setLevel(logging.INFO)
 

@@ -21,7 +21,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: int = Field(4, ge=1, le=10_000)
+    epochs: int = Field(3, ge=1, le=10_000)
     batch_size: int = Field(64, ge=1, le=65_536)
     lr: float = Field(0.1, gt=0, le=100)
     warmup_epochs: float = Field(1, ge=0, le=10_000)

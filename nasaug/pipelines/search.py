@@ -123,7 +123,7 @@ def _searched(
             config.seed,
             resume,
             bar,
-            run.path.name,
+            f"{setting.target.name}-{config.budget}-{_fingerprint(config, setting, space)[:8]}",
         )
     ranked = ranking(study, space)
     path, trial = ranked[0]
@@ -180,7 +180,8 @@ def _fingerprint(config: SearchConfig, setting: Setting, space: SearchSpace) -> 
     facts = {
         "target": setting.target.to_dict(),
         "space": {row.name: row.decisions for row in space.rows},
-        "data": config.data.model_dump(mode="json", exclude={"workers", "download"}),
+        "data": config.data.model_dump(mode="json", exclude={"workers", "download", "dir"}),
+        "images": setting.data.digest(),
         "recipe": config.train.model_dump(mode="json", exclude={"checkpoint_every"}),
         "resolution": setting.view.resolution,
         "seed": config.seed,

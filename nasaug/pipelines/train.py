@@ -77,6 +77,8 @@ def _plan(config: TrainConfig, setting: Setting, run: Path) -> Plan:
     target = setting.target
     generator = torch.Generator().manual_seed(config.seed)
     if config.method == "baseline" or config.largest == "none":
+        if config.netaug.init == "supernet":
+            raise ValueError("init supernet needs method netaug and a largest network to slice")
         net = Network(target, "fan_out", generator).to(setting.device)
         return Plan(net, target, plain_step, f"{target.name} alone", {"largest": "none"})
     chosen = run / INSIDE
@@ -111,6 +113,10 @@ def _augmentation(
     elif wanted != "published":
         path = Path(wanted)
         path = path / "best.json" if path.is_dir() else path
+        if not path.exists():
+            raise ValueError(
+                f"{path} does not exist; run nasaug search, or use --largest published"
+            )
         best = path, read_best(path)
     if best is None:
         augmentation = Augmentation.by_factors(target, factors, section.divisor)

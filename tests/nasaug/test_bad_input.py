@@ -288,7 +288,6 @@ def test_a_storage_that_cannot_be_used(
     _refused(done, storage)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="any file is mended as a journal")
 @pytest.mark.parametrize(
     "content", [b"SQLite format 3\0\n\0\0", b"dear", b"garbage\n"], ids=["sqlite", "text", "line"]
 )

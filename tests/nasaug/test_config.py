@@ -126,7 +126,7 @@ FACTORS = st.none() | st.lists(st.floats(1, 16), max_size=4)
             "seed": st.integers(0, 2**63 - 1),
             "space": st.fixed_dictionaries({"width": FACTORS, "expand": FACTORS}),
             "budget": st.integers(1, 10**18),
-            "storage": st.none() | st.text(max_size=20),
+            "storage": st.none() | st.text(max_size=20).map("sqlite:///".__add__),
         }
     )
 )
@@ -170,7 +170,7 @@ def test_every_number_of_a_recipe_can_be_set(kind: type[RunConfig]) -> None:
     [
         (["--set", "train.lrr=0.1"], ["unknown key 'train.lrr'", "did you mean 'train.lr'"]),
         (["--set", "epochs=3"], ["unknown key 'epochs'", "'train.epochs'"]),
-        (["--set", "trian.lr=1"], ["unknown key 'trian'", "did you mean"]),
+        (["--set", "trian.lr=1"], ["unknown key 'trian.lr'", "did you mean 'train.lr'"]),
         (["--set", "train.lr"], ["--set takes KEY=VALUE", "train.lr=0.2", "'train.lr'"]),
         (["--set", "=3"], ["--set takes KEY=VALUE", "'=3'"]),
         (["--set", ""], ["--set takes KEY=VALUE", "''"]),
