@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -82,6 +82,19 @@ def shared_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def shared_keys(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration keys that `shared_options` set; None where an option was not given."""
+    return {
+        "target": options["target"],
+        "data.name": options["data"],
+        "data.dir": options["data_dir"],
+        "data.download": options["download"],
+        "train.epochs": options["epochs"],
+        "seed": options["seed"],
+        "device": options["device"],
+    }
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")

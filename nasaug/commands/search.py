@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nasaug.cli import shared_options
+from nasaug.cli import shared_keys, shared_options
 
 
 @click.command("search")
@@ -33,14 +33,7 @@ def command(
     from nasaug.config import SearchConfig, load_config
     from nasaug.pipelines.search import run_search
 
-    keys = {
-        "target": options["target"],
-        "data.name": options["data"],
-        "data.dir": options["data_dir"],
-        "data.download": options["download"],
-        "train.epochs": options["epochs"],
-        "seed": options["seed"],
-        "device": options["device"],
+    keys = shared_keys(options) | {
         "budget": options["budget"],
         "trials": options["trials"],
         "sampler": options["sampler"],

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nasaug.cli import shared_options
+from nasaug.cli import shared_keys, shared_options
 
 
 @click.command("train")
@@ -30,14 +30,7 @@ def command(
     from nasaug.config import TrainConfig, load_config
     from nasaug.pipelines.train import run_training
 
-    keys = {
-        "target": options["target"],
-        "data.name": options["data"],
-        "data.dir": options["data_dir"],
-        "data.download": options["download"],
-        "train.epochs": options["epochs"],
-        "seed": options["seed"],
-        "device": options["device"],
+    keys = shared_keys(options) | {
         "method": options["method"],
         "largest": options["largest"],
         "netaug.init": options["init"],

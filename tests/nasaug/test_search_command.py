@@ -179,10 +179,20 @@ def test_a_supernet_of_another_making_is_not_reused(
     change: list[str], nasaug: Nasaug, quick: tuple[str, ...], searched: Path, clothes: Path
 ) -> None:
     shutil.copytree(clothes, "other_clothes")
+    pixels = Path("other_clothes/train-images-idx3-ubyte")
+    pixels.write_bytes(pixels.read_bytes()[:-40_000] + bytes(40_000))
     done = nasaug("search", *quick, "--budget=2M", "--trials=1", "--out=second", *change)
     assert done.code == 0
     assert "training a supernet" in done.said
     assert "reusing" not in done.said
+
+
+def test_a_supernet_of_the_same_images_elsewhere_is_reused(
+    nasaug: Nasaug, quick: tuple[str, ...], searched: Path, clothes: Path
+) -> None:
+    shutil.copytree(clothes, "moved")
+    done = nasaug("search", *quick, "--budget=2M", "--trials=1", "--out=second", "--data-dir=moved")
+    assert "reusing the supernet" in done.said
 
 
 def test_a_finished_search_goes_on_to_more_trials(
