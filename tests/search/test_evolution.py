@@ -6,12 +6,15 @@ from collections.abc import Callable
 from statistics import mean
 from typing import Any
 
+import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution
 from optuna.storages import InMemoryStorage
+from optuna.trial import create_trial
 
 from nasaug.search import EvolutionSampler, search
 from nasaug.search.evolution import POPULATION
-from nasaug.supernet import Architecture, SearchSpace
+from nasaug.supernet import ChoicePath, SearchSpace
 
 MakeSurface = Callable[..., Any]
 
@@ -70,18 +73,72 @@ def test_children_resemble_the_good_of_the_living(space: SearchSpace, surface: M
     assert mean(t.value or 0 for t in last) > mean(t.value or 0 for t in first)
 
 
-def test_the_old_die_however_good(space: SearchSpace) -> None:
-    """The first population is praised, all later ones are not: their traits are not kept."""
-    asked: list[Architecture] = []
+def _children(
+    space: SearchSpace, ancestors: list[tuple[ChoicePath, float]], count: int = 60
+) -> list[ChoicePath]:
+    """What is bred from trials that have finished, in their order: members and their values."""
+    sampler = EvolutionSampler(space, space.source.dearest, seed=0)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    options = {name: CategoricalDistribution(values) for name, values in space.decisions.items()}
+    for path, value in ancestors:
+        values = space.parameters(path)
+        study.add_trial(create_trial(params=values, distributions=options, value=value))
+    children = []
+    for _ in range(count):
+        trial = study.ask()
+        for name, values in space.decisions.items():
+            trial.suggest_categorical(name, values)
+        children.append(space.path_of(trial.params))
+    return children
 
-    def judge(arch: Architecture) -> float:
-        asked.append(arch)
-        return 1.0 if len(asked) <= POPULATION else 0.0
 
-    trials = search(space, judge, space.source.dearest, InMemoryStorage(), trials=150).trials
-    first = [trial.params for trial in trials[:POPULATION]]
-    near = [_shared(space, trial.params, first) for trial in trials[POPULATION:]]
-    assert mean(near[-20:]) < mean(near[:20]) - 0.05
+def _likeness(space: SearchSpace, child: ChoicePath, parent: ChoicePath) -> float:
+    """The share of equal choices among the rows that have several."""
+    pairs = zip(space.rows, child, parent, strict=True)
+    return mean(a == b for row, a, b in pairs if len(row.choices) > 1)
+
+
+@pytest.fixture
+def small(space: SearchSpace) -> ChoicePath:
+    return space.path(space.target)
+
+
+@pytest.fixture
+def large(space: SearchSpace) -> ChoicePath:
+    return space.path(space.largest)
+
+
+def test_child_of_one_parent_is_a_mutant_of_it(space: SearchSpace, small: ChoicePath) -> None:
+    """Every choice is drawn anew with a probability of 0.1."""
+    children = _children(space, [(small, 0.5)] * POPULATION)
+    assert small not in children
+    assert 0.8 < mean(_likeness(space, child, small) for child in children) < 0.97
+
+
+def test_the_old_die_however_good(space: SearchSpace, small: ChoicePath, large: ChoicePath) -> None:
+    children = _children(space, [(large, 1.0)] * POPULATION + [(small, 0.0)] * POPULATION)
+    assert mean(_likeness(space, child, small) for child in children) > 0.8
+
+
+def test_the_better_of_the_living_win_tournaments(
+    space: SearchSpace, small: ChoicePath, large: ChoicePath
+) -> None:
+    half = POPULATION // 2
+    children = _children(space, [(small, 0.5), (large, 0.6)] * half)
+    nearer = [_likeness(space, c, large) > _likeness(space, c, small) for c in children]
+    assert mean(nearer) > 0.8
+
+
+def test_some_children_have_two_parents(
+    space: SearchSpace, small: ChoicePath, large: ChoicePath
+) -> None:
+    """A quarter are crossed; half of those have two different parents where all are as good."""
+    children = _children(space, [(small, 0.5), (large, 0.5)] * (POPULATION // 2), count=200)
+    crossed = [
+        min(_likeness(space, child, small), _likeness(space, child, large)) > 0.3
+        for child in children
+    ]
+    assert 0.03 < mean(crossed) < 0.3
 
 
 def test_sampler_refuses_what_is_no_decision(space: SearchSpace) -> None:

@@ -86,11 +86,12 @@ def test_absent_rows_have_their_first_values(
 def test_no_architecture_is_evaluated_twice(
     sampler: str, tiny_space: SearchSpace, surface: MakeSurface
 ) -> None:
-    """16 members in 60 trials: the search ends, and all are found."""
-    judge = surface(tiny_space)
-    budget = tiny_space.source.dearest
-    trials = _search(tiny_space, judge, budget, sampler=sampler, trials=TRIALS)
-    assert len(trials) == TRIALS
+    """16 members in 60 trials: the search ends, and all are found. Resumed, it remembers them."""
+    judge, storage = surface(tiny_space), InMemoryStorage()
+    options: dict[str, Any] = {"sampler": sampler, "storage": storage, "resume": True}
+    for count in (20, TRIALS):
+        trials = _search(tiny_space, judge, tiny_space.source.dearest, trials=count, **options)
+        assert len(trials) == count
     assert max(Counter(judge.asked).values()) == 1
     assert len(judge.asked) == tiny_space.count() == 16
 
@@ -166,9 +167,11 @@ def test_watch_is_told_the_best_so_far(space: SearchSpace, surface: MakeSurface)
     assert seen == [(n, 5, max(values[:n])) for n in range(1, 6)]
 
 
+@pytest.mark.parametrize("seed", [0, 9])
 def test_error_of_the_judge_is_passed_on_and_the_candidate_judged_on_resuming(
-    space: SearchSpace, surface: MakeSurface
+    seed: int, space: SearchSpace, surface: MakeSurface
 ) -> None:
+    """Its candidate comes first, even if the search goes on by another seed."""
     storage, judge = InMemoryStorage(), surface(space)
     whole = _search(space, surface(space), _budget(space, 0.3), trials=6)
 
@@ -177,10 +180,13 @@ def test_error_of_the_judge_is_passed_on_and_the_candidate_judged_on_resuming(
             raise MemoryError("no")
         return float(judge(arch))
 
+    options: dict[str, Any] = {"storage": storage, "trials": 6}
     with pytest.raises(MemoryError):
-        _search(space, broken, _budget(space, 0.3), storage=storage, trials=6)
-    _search(space, judge, _budget(space, 0.3), storage=storage, trials=6, resume=True)
-    assert judge.asked == [space.path_of(trial.params) for trial in whole]
+        _search(space, broken, _budget(space, 0.3), **options)
+    _search(space, judge, _budget(space, 0.3), resume=True, seed=seed, **options)
+    expected = [space.path_of(trial.params) for trial in whole]
+    assert judge.asked[:4] == expected[:4]
+    assert (judge.asked == expected) == (seed == 0)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
