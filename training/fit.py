@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -113,6 +114,8 @@ def fit(
     monitor = _Monitor(every=1 if device.type == "cpu" else CHECKED_ON_DEVICE)
     done = _restore(run, net, optimizer, average, monitor) if resume else 0
     run.forget_metrics_after(done)
+    if not resume and run.writes:
+        shutil.rmtree(run.checkpoints, ignore_errors=True)
     # Every parameter has a gradient every step (zeros outside the sampled slice), so that momentum
     # and decay act alike everywhere.
     for parameter in net.parameters():

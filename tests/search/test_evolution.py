@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages import InMemoryStorage
 from optuna.trial import create_trial
 
@@ -79,15 +79,17 @@ def _children(
     """What is bred from trials that have finished, in their order: members and their values."""
     sampler = EvolutionSampler(space, space.source.dearest, seed=0)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    options = {name: CategoricalDistribution(values) for name, values in space.decisions.items()}
+    options: dict[str, BaseDistribution] = {
+        name: CategoricalDistribution(choices) for name, choices in space.decisions.items()
+    }
     for path, value in ancestors:
         values = space.parameters(path)
         study.add_trial(create_trial(params=values, distributions=options, value=value))
     children = []
     for _ in range(count):
         trial = study.ask()
-        for name, values in space.decisions.items():
-            trial.suggest_categorical(name, values)
+        for name, choices in space.decisions.items():
+            trial.suggest_categorical(name, choices)
         children.append(space.path_of(trial.params))
     return children
 

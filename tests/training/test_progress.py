@@ -76,3 +76,18 @@ def test_state_tells_a_step_where_it_is(
     assert len(set(draws)) == 10
     again = replace(states[4])
     assert again.rng.random() == draws[4]
+
+
+def test_new_run_in_a_used_folder_leaves_no_older_checkpoints(
+    micro: Architecture, make_network: MakeNetwork, batches: Batches, run: RunFolder
+) -> None:
+    """Else it would be resumed from the old run's last step."""
+    fit(make_network(micro), plain_step, batches, RECIPE, run)
+
+    def stop(step: int, *_: object) -> None:
+        if step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(make_network(micro, seed=1), plain_step, batches, RECIPE, run, watch=stop)
+    assert {path.stem for path in run.checkpoints.iterdir()} == {"step-000000005"}
