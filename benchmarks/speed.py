@@ -11,6 +11,7 @@ divisor 8, batch 64; the sampled networks are those of seeds 0 to 19.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import resource
 import statistics
@@ -29,11 +30,12 @@ from nasaug.training import (
     State,
     Step,
     View,
-    keep_freed_memory,
+    keep_caches,
     load_dataset,
     plain_step,
     training_batches,
 )
+from nasaug.training.process import KERNELS, keep_compiled_kernels, keep_freed_memory
 from nasaug.training.recipe import make_optimizer
 
 BATCH, SEEDS = 64, 20
@@ -47,12 +49,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--only", choices=BENCHMARKS)
-    parser.add_argument("--reference-worker", type=int, metavar="RESOLUTION")
+    parser.add_argument("--worker", choices=WORKERS, help="used by the benchmarks themselves")
     arguments = parser.parse_args()
-    if arguments.reference_worker:
-        reference_worker(arguments.reference_worker)
+    if arguments.worker:
+        step = WORKERS[arguments.worker]()
+        for seed in sys.stdin:
+            print(step(int(seed)), flush=True)
         return
-    keep_freed_memory()
+    keep_caches()
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {arguments.rounds} rounds"
     )
@@ -87,40 +91,69 @@ def against_plain(rounds: int) -> None:
     elastic = Network(AUGMENTATION.largest)
     tuned = timed(elastic.export(TARGET), plain_step, batch)
     step = timed(elastic, NETAUG_STEP, batch)
-    worker = subprocess.Popen(
-        [sys.executable, __file__, "--reference-worker", "144"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert worker.stdin is not None and worker.stdout is not None
-
-    def reference() -> float:
-        worker.stdin.write("step\n")  # type: ignore[union-attr]
-        worker.stdin.flush()  # type: ignore[union-attr]
-        return float(worker.stdout.readline())  # type: ignore[union-attr]
-
+    reference = Worker("plain-nchw-144")
     over_reference, over_tuned = [], []
     for index in range(rounds + 2):
-        netaug, plain, plain_tuned = step(index % SEEDS), reference(), tuned()
+        netaug, plain, plain_tuned = step(index % SEEDS), reference(0), tuned()
         if index >= 2:
             over_reference.append(netaug / plain)
             over_tuned.append(netaug / plain_tuned)
-    worker.stdin.close()
-    worker.wait()
+    reference.stop()
     title = "NetAug step / plain step of the target, 144 px"
     report(f"{title}, NCHW, default allocator", over_reference, "at most 3.0")
     report(f"{title}, channels last, memory kept", over_tuned, "none")
 
 
-def reference_worker(resolution: int) -> None:
-    """Times a plain NCHW training step each time a line comes in."""
-    images, labels = random_batch(resolution)
-    step = timed(
-        Network(TARGET), plain_step, (images.contiguous(), labels), layout=torch.contiguous_format
-    )
-    for _ in sys.stdin:
-        print(step(), flush=True)
+def process_caches(rounds: int) -> None:
+    """A NetAug step at 48 in a process that keeps memory and kernels, over one that does not."""
+    default, memory, both = (Worker(name) for name in ("default", "memory", "memory-kernels"))
+    over: dict[str, list[float]] = {"freed memory kept": [], "and compiled kernels kept": []}
+    # Once through all sampled networks, for the kernels to be there.
+    for index in range(SEEDS + rounds):
+        times = [worker(index % SEEDS) for worker in (default, memory, both)]
+        if index >= SEEDS:
+            over["freed memory kept"].append(times[1] / times[0])
+            over["and compiled kernels kept"].append(times[2] / times[0])
+    for worker in (default, memory, both):
+        worker.stop()
+    for name, ratios in over.items():
+        report(f"NetAug step / the same in a default process, 48 px, {name}", ratios, "none")
+
+
+class Worker:
+    """A process of its own that times one step whenever it is called with a seed."""
+
+    def __init__(self, name: str) -> None:
+        environment = {key: value for key, value in os.environ.items() if key != KERNELS}
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "--worker", name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    def __call__(self, seed: int) -> float:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(f"{seed}\n")
+        self._process.stdin.flush()
+        return float(self._process.stdout.readline())
+
+    def stop(self) -> None:
+        self._process.communicate()
+
+
+def plain_worker() -> Callable[..., float]:
+    """A plain training step of the target at 144, NCHW, nothing of the process changed."""
+    images, labels = random_batch(144)
+    batch = images.contiguous(memory_format=torch.contiguous_format), labels
+    return timed(Network(TARGET), plain_step, batch, torch.contiguous_format)
+
+
+def netaug_worker(*prepare: Callable[[], object]) -> Callable[..., float]:
+    for function in prepare:
+        function()
+    return timed(Network(AUGMENTATION.largest), NETAUG_STEP, random_batch(48))
 
 
 def path_macs(rounds: int) -> None:
@@ -207,10 +240,17 @@ def report(name: str, values: list[float], bar: str) -> None:
     print(f"{name}: median {middle:.3f} (quartiles {low:.3f}, {high:.3f}; bar: {bar})", flush=True)
 
 
+WORKERS: dict[str, Callable[[], Callable[..., float]]] = {
+    "plain-nchw-144": plain_worker,
+    "default": netaug_worker,
+    "memory": lambda: netaug_worker(keep_freed_memory),
+    "memory-kernels": lambda: netaug_worker(keep_freed_memory, keep_compiled_kernels),
+}
 BENCHMARKS: dict[str, Callable[[int], None]] = {
     "tax48": lambda rounds: elastic_tax(48, 1.10, rounds),
     "tax144": lambda rounds: elastic_tax(144, 1.05, rounds),
     "plain144": against_plain,
+    "process": process_caches,
     "macs": path_macs,
     "sampling": feasible_samples,
     "loader": loader,

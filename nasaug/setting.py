@@ -17,7 +17,7 @@ from nasaug.training import (
     calibration_batches,
     evaluation_batches,
     join_workers,
-    keep_freed_memory,
+    keep_caches,
     load_dataset,
     proxy_resolution,
     training_batches,
@@ -51,7 +51,7 @@ class Setting:
 
 def prepare(config: RunConfig) -> Setting:
     """Raises: ValueError for an unknown target or data set, and for a device that is not there."""
-    keep_freed_memory()
+    keep_caches()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)

@@ -1,6 +1,5 @@
 """Data, the one training loop, evaluation, runs. Trains any network for any caller."""
 
-from nasaug.training.allocator import keep_freed_memory
 from nasaug.training.datasets import DATASETS, Dataset, ImageArray, load_dataset
 from nasaug.training.distributed import ALONE, Workers, join_workers
 from nasaug.training.evaluate import evaluate, reestimate_batch_norm
@@ -14,6 +13,7 @@ from nasaug.training.loaders import (
     evaluation_batches,
     training_batches,
 )
+from nasaug.training.process import keep_caches
 from nasaug.training.recipe import Recipe, proxy_resolution
 from nasaug.training.run import RunFolder, load_weights, read_facts, save_weights
 
@@ -37,7 +37,7 @@ __all__ = [
     "evaluation_batches",
     "fit",
     "join_workers",
-    "keep_freed_memory",
+    "keep_caches",
     "load_dataset",
     "load_weights",
     "plain_step",

@@ -12,7 +12,7 @@ from nasaug.training import (
     View,
     evaluate,
     evaluation_batches,
-    keep_freed_memory,
+    keep_caches,
     load_dataset,
     load_weights,
     read_facts,
@@ -31,7 +31,7 @@ def run_evaluation(
 ) -> None:
     """Raises: ValueError for weights that are damaged, of another target or of other classes."""
     show_log_messages()
-    keep_freed_memory()
+    keep_caches()
     place = choose_device(device)
     dataset = load_dataset(data, data_dir, download=download)
     net, facts, path = _load(Path(weights), target, len(dataset.classes))

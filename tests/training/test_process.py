@@ -1,21 +1,22 @@
-"""glibc can be told to keep what is freed."""
+"""What a process is told once: to keep what is freed, and the kernels of many shapes."""
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
 
 import pytest
 
-from nasaug.training import keep_freed_memory
+from nasaug.training.process import KERNELS, keep_compiled_kernels, keep_freed_memory
 
 # Ten blocks of 40 MiB, more than glibc ever keeps by itself, made and freed in turn. Page faults
 # tell whether the memory came anew each time.
 CHURN = """
 import resource
 import torch
-from nasaug.training import keep_freed_memory
+from nasaug.training.process import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -55,5 +56,18 @@ def test_other_c_libraries_are_left_alone(
     def missing(_: str) -> None:
         raise error
 
-    monkeypatch.setattr("nasaug.training.allocator.ctypes.CDLL", missing)
+    monkeypatch.setattr("nasaug.training.process.ctypes.CDLL", missing)
     assert keep_freed_memory() is False
+
+
+def test_kernels_of_many_shapes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(KERNELS, raising=False)
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    keep_compiled_kernels()
+    assert int(os.environ[KERNELS]) > 10_000
+
+
+def test_users_own_number_of_kernels_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KERNELS, "7")
+    keep_compiled_kernels()
+    assert os.environ[KERNELS] == "7"
