@@ -41,6 +41,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            # Not nasaug.supernet's did_you_mean: importing a room takes seconds.
             import difflib
 
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)

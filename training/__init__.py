@@ -4,7 +4,7 @@ from nasaug.training.datasets import DATASETS, Dataset, ImageArray, load_dataset
 from nasaug.training.distributed import ALONE, Workers, join_workers
 from nasaug.training.evaluate import evaluate, reestimate_batch_norm
 from nasaug.training.files import read_json_object, write_atomically, write_json
-from nasaug.training.fit import Losses, State, Step, TrainingFailed, fit, plain_step
+from nasaug.training.fit import State, Step, fit, plain_step
 from nasaug.training.loaders import (
     Batch,
     Batches,
@@ -13,6 +13,7 @@ from nasaug.training.loaders import (
     evaluation_batches,
     training_batches,
 )
+from nasaug.training.monitor import Losses, TrainingFailed
 from nasaug.training.process import keep_caches
 from nasaug.training.recipe import Recipe, proxy_resolution
 from nasaug.training.run import RunFolder, load_weights, read_facts, save_weights

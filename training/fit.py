@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import random
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -24,19 +23,14 @@ from nasaug.supernet import Network
 from nasaug.training.checkpoint import load_newest_checkpoint, save_checkpoint
 from nasaug.training.distributed import ALONE, Workers, average_gradients, wait_for_all
 from nasaug.training.loaders import Batch, Batches
+from nasaug.training.monitor import Losses, Monitor
 from nasaug.training.recipe import Recipe, learning_rate, make_optimizer, total_steps
 from nasaug.training.run import RunFolder
 
 log = logging.getLogger(__name__)
-CHECKED_ON_DEVICE = 20
 
-Losses = Mapping[str, Tensor]
 Validate = Callable[[Network], Mapping[str, float]]
 Watch = Callable[[int, int, Mapping[str, float]], None]
-
-
-class TrainingFailed(RuntimeError):
-    """Training cannot go on; the message says at which step and why."""
 
 
 @dataclass
@@ -111,7 +105,7 @@ def fit(
     optimizer = make_optimizer(net, recipe)
     average = _moving_average(net, recipe)
     steps = total_steps(recipe, len(batches))
-    monitor = _Monitor(every=1 if device.type == "cpu" else CHECKED_ON_DEVICE)
+    monitor = Monitor(device)
     done = _restore(run, net, optimizer, average, monitor) if resume else 0
     run.forget_metrics_after(done)
     if not resume and run.writes:
@@ -139,17 +133,15 @@ def fit(
         if average is not None:
             average.update_parameters(net)
         done += 1
-        monitor.add(done, rate, losses, batch)
+        monitor.add(done, rate, losses, batch[0])
         if watch is not None:
             watch(done, steps, monitor.latest)
         epoch_ends = done % len(batches) == 0 or done == steps
         if epoch_ends:
-            monitor.check()
-            used = _used(net, average)
             values = {"epoch": state.epoch + 1, "lr": rate, **monitor.epoch_means()}
             due = (state.epoch + 1) % recipe.validate_every == 0 or done == steps
             if validate is not None and due and group.first:
-                values |= validate(used)
+                values |= validate(_used(net, average))
             run.log_metrics(done, values)
         if epoch_ends or (recipe.checkpoint_every and done % recipe.checkpoint_every == 0):
             monitor.check()
@@ -160,52 +152,6 @@ def fit(
                 )
             wait_for_all(group)
     return _used(net, average)
-
-
-class _Monitor:
-    """Loss sums of the running epoch, and the check that they are finite.
-
-    On a GPU the check waits for a few steps at a time, so that the queue of kernels stays full.
-    """
-
-    def __init__(self, every: int) -> None:
-        self._every = every
-        self._pending: list[tuple[int, float, Losses, Batch]] = []
-        self.sums: dict[str, float] = {}
-        self.latest: dict[str, float] = {}
-        self.count = 0
-        self._started = time.perf_counter()
-
-    def add(self, step: int, rate: float, losses: Losses, batch: Batch) -> None:
-        self._pending.append((step, rate, losses, batch))
-        if len(self._pending) >= self._every:
-            self.check()
-
-    def check(self) -> None:
-        """Raises: TrainingFailed."""
-        for step, rate, losses, (images, _) in self._pending:
-            for name, value in losses.items():
-                number = float(value)
-                if number - number != 0:
-                    cause = f"the learning rate of {rate:.3g} is probably too high"
-                    if not bool(torch.isfinite(images).all()):
-                        cause = "the images of that batch hold values that are not finite"
-                    raise TrainingFailed(
-                        f"the loss of {name} became {number} at step {step}: {cause}; "
-                        "try a lower train.lr or set train.clip_norm"
-                    )
-                self.latest[name] = number
-                self.sums[name] = self.sums.get(name, 0.0) + number
-            self.count += 1
-        self._pending.clear()
-
-    def epoch_means(self) -> dict[str, float]:
-        """Mean losses and the seconds since the last call; starts over."""
-        now = time.perf_counter()
-        means = {f"loss_{name}": total / self.count for name, total in self.sums.items()}
-        means["seconds"] = round(now - self._started, 3)
-        self.sums, self.count, self._started = {}, 0, now
-        return means
 
 
 def _from_step(batches: Batches, done: int, steps: int) -> Iterator[Batch]:
@@ -274,7 +220,7 @@ def _restore(
     net: Network,
     optimizer: torch.optim.SGD,
     average: AveragedModel | None,
-    monitor: _Monitor,
+    monitor: Monitor,
 ) -> int:
     """Load the newest checkpoint into the four; returns the number of steps done.
 

@@ -1,0 +1,69 @@
+"""Watching the losses of a run: their means, and whether they are finite."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+Losses = Mapping[str, Tensor]
+# On a GPU reading a loss waits for all kernels before it; so it is done for some steps at a time.
+STEPS_BETWEEN_CHECKS = 20
+
+
+class TrainingFailed(RuntimeError):
+    """Training cannot go on; the message says at which step and why."""
+
+
+class Monitor:
+    """Loss sums of the running epoch. `latest` are the losses of the last step checked."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._every = 1 if device.type == "cpu" else STEPS_BETWEEN_CHECKS
+        self._pending: list[tuple[int, float, Losses, Tensor]] = []
+        self.sums: dict[str, float] = {}
+        self.latest: dict[str, float] = {}
+        self.count = 0
+        self._started = time.perf_counter()
+
+    def add(self, step: int, rate: float, losses: Losses, images: Tensor) -> None:
+        """Raises: TrainingFailed."""
+        # What waits on a GPU is a truth value, not a batch of images.
+        kept = images if self._every == 1 else torch.isfinite(images).all()
+        self._pending.append((step, rate, losses, kept))
+        if len(self._pending) >= self._every:
+            self.check()
+
+    def check(self) -> None:
+        """Raises: TrainingFailed if a loss since the last check is not finite."""
+        for step, rate, losses, images in self._pending:
+            for name, value in losses.items():
+                number = float(value)
+                if not math.isfinite(number):
+                    raise TrainingFailed(self._explained(name, number, step, rate, images))
+                self.latest[name] = number
+                self.sums[name] = self.sums.get(name, 0.0) + number
+            self.count += 1
+        self._pending.clear()
+
+    def epoch_means(self) -> dict[str, float]:
+        """Mean losses and the seconds since the last call; starts over. Raises: TrainingFailed."""
+        self.check()
+        now = time.perf_counter()
+        means = {f"loss_{name}": total / self.count for name, total in self.sums.items()}
+        means["seconds"] = round(now - self._started, 3)
+        self.sums, self.count, self._started = {}, 0, now
+        return means
+
+    def _explained(self, name: str, value: float, step: int, rate: float, images: Tensor) -> str:
+        finite = bool(images if images.dtype == torch.bool else torch.isfinite(images).all())
+        cause = f"the learning rate of {rate:.3g} is probably too high"
+        if not finite:
+            cause = "the images of that batch hold values that are not finite"
+        return (
+            f"the loss of {name} became {value} at step {step}: {cause}; "
+            "try a lower train.lr or set train.clip_norm"
+        )
