@@ -23,7 +23,14 @@ from collections.abc import Callable
 import torch
 
 from nasaug.netaug import Augmentation, NetAugOptions, netaug_step
-from nasaug.supernet import Architecture, Network, SearchSpace, load_target, published_factors
+from nasaug.supernet import (
+    Architecture,
+    Limits,
+    Network,
+    SearchSpace,
+    load_target,
+    published_factors,
+)
 from nasaug.training import (
     Batch,
     Recipe,
@@ -173,13 +180,13 @@ def feasible_samples(rounds: int) -> None:
     """Uniform samples within a budget, a second."""
     space = SearchSpace.around(TARGET)
     for budget in (int(space.source.cheapest * 1.01), 60_000_000, 300_000_000):
-        table, rng, rates = space.budget_table(budget), random.Random(0), []
+        region, rng, rates = space.within(Limits(macs=budget)), random.Random(0), []
         for _ in range(rounds):
             start = time.perf_counter()
             for _ in range(200):
-                table.sample(rng)
+                region.sample_path(rng)
             rates.append(200 / (time.perf_counter() - start))
-        name = f"uniform paths within {budget:,} MACs a second (accepted {table.acceptance:.1%})"
+        name = f"uniform paths within {budget:,} MACs a second (accepted {region.acceptance:.1%})"
         report(name, rates, "at least 2,000")
 
 

@@ -11,12 +11,16 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 COMMANDS = {
-    "search": "Find the largest network to train a target in, under a MACs budget.",
+    "search": "Find the largest network to train a target in, under hard limits.",
     "train": "Train a tiny target inside a larger network (NetAug), or alone.",
     "evaluate": "Judge trained weights on a data set's test part.",
     "macs": "Count a network's MACs and parameters.",
     "targets": "List the networks that have a name.",
     "space": "Describe the search space around a target.",
+    "latency-table": "Measure what every row of a search space costs on this machine.",
+    "rank-check": "Check that a supernet ranks sub-networks as training them alone does.",
+    "dashboard": "Open a search's study in the Optuna dashboard.",
+    "report": "Write a search's report, one self-contained HTML page.",
 }
 
 
@@ -29,7 +33,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"nasaug.commands.{cmd_name}")
+        name = cmd_name.replace("-", "_")
+        module = importlib.import_module(f"nasaug.commands.{name}")
         command: click.Command = module.command
         return command
 

@@ -6,16 +6,24 @@ the result is saved with the run. Only the command line reads configurations: th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from nasaug.netaug import NetAugOptions
-from nasaug.search import SAMPLERS, parse_budget
-from nasaug.supernet import Architecture, SearchSpace, did_you_mean, published_factors
+from nasaug.search import SAMPLERS, SupernetOptions, parse_band, parse_budget, parse_memory
+from nasaug.supernet import Architecture, Limits, SearchSpace, did_you_mean, published_factors
 from nasaug.training import Recipe
 
 
@@ -81,6 +89,26 @@ def _known_sampler(name: str) -> str:
     return name
 
 
+OBJECTIVES = ("accuracy", "help", "macs", "params", "memory", "latency")
+
+
+def _objectives(given: Any) -> Any:
+    """`accuracy,macs` as a tuple; `both` is accuracy and help."""
+    names = given.split(",") if isinstance(given, str) else given
+    if not isinstance(names, list | tuple):
+        return given
+    names = [str(name).strip() for name in names]
+    names = ["accuracy", "help"] if names == ["both"] else names
+    for name in names:
+        if name not in OBJECTIVES:
+            raise ValueError(f"unknown objective {name!r}: {did_you_mean(name, OBJECTIVES)}")
+    return tuple(names)
+
+
+def _optional(parse: Callable[[Any], int]) -> BeforeValidator:
+    return BeforeValidator(lambda given: None if given is None else parse(given))
+
+
 class RunConfig(Section):
     """What searching and training have in common."""
 
@@ -102,15 +130,80 @@ class SupernetRecipe(Recipe):
     bn_images: int = Field(512, ge=2, le=1_000_000)
 
 
+class RaceSection(Section):
+    """Whether candidates that are out of reach are dropped early, and how surely."""
+
+    on: bool = True
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+
+
 class SearchConfig(RunConfig):
-    """`nasaug search`: `train` is the supernet's recipe, `budget` the largest network's MACs."""
+    """`nasaug search`: `train` is the supernet's recipe and `supernet` how a step trains it.
+
+    `budget` is the largest network's MACs, or a band such as 200M..300M, whose lower end becomes
+    `budget_from`. `study` names the study in a shared storage.
+    """
 
     train: SupernetRecipe = SupernetRecipe()
+    supernet: SupernetOptions = SupernetOptions()
     space: SpaceSection = SpaceSection()
     budget: Annotated[int, BeforeValidator(parse_budget)] = 300_000_000
+    budget_from: Annotated[int | None, _optional(parse_budget)] = None
+    max_params: Annotated[int | None, _optional(lambda t: parse_budget(t, "parameters"))] = None
+    max_memory: Annotated[int | None, _optional(parse_memory)] = None
+    max_latency: int | None = None
+    latency_table: str | None = None
+    objectives: Annotated[tuple[str, ...], BeforeValidator(_objectives)] = ("accuracy",)
     trials: int = Field(24, ge=1, le=1_000_000)
     sampler: Annotated[str, AfterValidator(_known_sampler)] = "evolution"
+    race: RaceSection = RaceSection()
+    workers: int = Field(1, ge=1, le=1024)
     storage: Annotated[str | None, AfterValidator(_storage_url)] = None
+    study: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_band(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("budget"), str) and "budget" in data:
+            low, high = parse_band(data["budget"])
+            data = {**data, "budget": high}
+            if low is not None:
+                data["budget_from"] = low
+        return data
+
+    @model_validator(mode="after")
+    def _has_latencies(self) -> SearchConfig:
+        if self.latency_table is None and (
+            self.max_latency is not None or "latency" in self.objectives
+        ):
+            raise ValueError(
+                "a limit or an objective of latency needs latency_table; make one with "
+                "nasaug latency-table"
+            )
+        return self
+
+    @property
+    def limits(self) -> Limits:
+        """Raises: ValueError for a band that is upside down."""
+        return Limits(
+            macs=self.budget,
+            least_macs=self.budget_from,
+            params=self.max_params,
+            memory=self.max_memory,
+            latency=self.max_latency,
+        )
+
+    def make_space(self, target: Architecture) -> SearchSpace:
+        """The space around `target`, with latencies where there is a table.
+
+        Raises: ValueError for choices that make no space, and for a table that lacks a row.
+        """
+        space = self.space.around(target)
+        if self.latency_table is None:
+            return space
+        from nasaug.devices import load_latency_table
+
+        return space.priced(load_latency_table(Path(self.latency_table)))
 
 
 class TrainConfig(RunConfig):
@@ -204,7 +297,7 @@ def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
         return f"unknown key {key!r}: {did_you_mean(key, _all_keys(kind))}"
     reason = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if first["type"] == "value_error":
-        return f"{key}: {reason}"
+        return f"{key}: {reason}" if key else reason
     return f"{key} must be {reason}, but got {first['input']!r}"
 
 

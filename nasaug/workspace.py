@@ -23,7 +23,7 @@ from nasaug.training import ALONE, RunFolder, Workers, read_json_object, write_a
 
 log = logging.getLogger(__name__)
 RUNS = Path("runs")
-MAY_GROW = "trials"
+MAY_DIFFER = frozenset({"trials", "workers", "threads"})
 
 SearchResult = tuple[Path, dict[str, Any]]
 
@@ -68,6 +68,18 @@ def begin_run(
     return run, lock
 
 
+def is_in_use(path: Path) -> bool:
+    """Whether a process works in a run's folder, as the one that writes its result."""
+    try:
+        with open(path / ".lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
 def folders_near(path: Path | None) -> list[Path]:
     """All run folders beside `path` and below `runs/`, newest first."""
     roots = {root.resolve(): root for root in (RUNS, *([path.parent] if path is not None else []))}
@@ -110,13 +122,13 @@ def _newest_alike(command: str, text: str) -> Path | None:
 
 
 def _differences(config: Path, text: str) -> list[str]:
-    """`KEY: VALUE` of a saved configuration that `text` has otherwise. `trials` may differ.
+    """`KEY: VALUE` of a saved configuration that `text` has otherwise. Those in MAY_DIFFER may.
 
     Raises: ValueError naming a damaged file.
     """
     theirs, mine = read_yaml(config), yaml.safe_load(text)
     pairs = [dict(_flat(values)) for values in (theirs, mine)]
-    keys = sorted((set(pairs[0]) | set(pairs[1])) - {MAY_GROW})
+    keys = sorted((set(pairs[0]) | set(pairs[1])) - MAY_DIFFER)
     absent = "absent"
     return [
         f"{key}: {pairs[0].get(key, absent)}"

@@ -1,18 +1,52 @@
 """Budgets, the one-shot supernet, the Optuna study over it, judging a candidate."""
 
-from nasaug.search.budget import format_macs, parse_budget
+from nasaug.search.budget import format_macs, parse_band, parse_budget, parse_memory
 from nasaug.search.evolution import EvolutionSampler
+from nasaug.search.helpfulness import Helpfulness, Measured
 from nasaug.search.inherited import InheritedAccuracy
-from nasaug.search.spos import single_path_step
-from nasaug.search.study import SAMPLERS, ranking, search
+from nasaug.search.rank import Estimate, RankReport, draw_stratified, rank_report
+from nasaug.search.samplers import FeasibleSampler
+from nasaug.search.study import (
+    SAMPLERS,
+    Evaluate,
+    Race,
+    SearchInterrupted,
+    pareto_front,
+    ranking,
+    search,
+)
+from nasaug.search.supernet_steps import (
+    SUPERNET_METHODS,
+    SupernetOptions,
+    passes_per_step,
+    single_path_step,
+    supernet_step,
+)
 
 __all__ = [
     "SAMPLERS",
+    "SUPERNET_METHODS",
+    "Estimate",
+    "Evaluate",
     "EvolutionSampler",
+    "FeasibleSampler",
+    "Helpfulness",
     "InheritedAccuracy",
+    "Measured",
+    "Race",
+    "RankReport",
+    "SearchInterrupted",
+    "SupernetOptions",
+    "draw_stratified",
     "format_macs",
+    "pareto_front",
+    "parse_band",
     "parse_budget",
+    "parse_memory",
+    "passes_per_step",
+    "rank_report",
     "ranking",
     "search",
     "single_path_step",
+    "supernet_step",
 ]

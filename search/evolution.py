@@ -2,83 +2,59 @@
 
 The population is the last finished trials (the old die, however good); a parent wins a tournament;
 a child is one parent mutated, or two crossed and mutated (both as Guo et al., 2020, do). Parent
-choices are followed along the space's graph as long as some completion fits the budget, and
-replaced at random where none does: nothing over budget is ever proposed.
+choices are followed along the space's graph as long as some completion meets the limits, and
+replaced at random where none does: nothing outside the limits is ever proposed. With several
+objectives the population also holds the Pareto front, and a tournament is won by the member that
+fewest others dominate.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from optuna import Study
-from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nasaug.supernet import ChoicePath, Edge, SearchSpace
+from nasaug.search.samplers import FeasibleSampler
+from nasaug.supernet import ChoicePath, Edge, Region, SearchSpace
 
 POPULATION = 16
 TOURNAMENT = 4
 CROSSOVER = 0.25
 MUTATION = 0.1
-ATTEMPTS = 100
 
 
-class EvolutionSampler(BaseSampler):
-    """Proposes members of `space` within `budget` MACs that were not proposed before, where it can.
-
-    Trial n draws from a generator seeded by (seed, n), failed trials not counted, so that a search
-    which was interrupted and resumed proposes what an uninterrupted one would have. With
-    `population` as large as the number of trials it is a uniform random search.
-    """
+class EvolutionSampler(FeasibleSampler):
+    """Uniform draws until `population` trials have finished, then their offspring."""
 
     def __init__(
-        self, space: SearchSpace, budget: int, seed: int, population: int = POPULATION
+        self, space: SearchSpace, region: Region, seed: int, population: int = POPULATION
     ) -> None:
-        self._space, self._budget, self._seed = space, budget, seed
+        super().__init__(space, region, seed)
         self._population = population
 
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return {
-            name: CategoricalDistribution(values) for name, values in self._space.decisions.items()
-        }
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        earlier = [
-            other
-            for other in study.get_trials(deepcopy=False)
-            if other.number < trial.number and other.state != TrialState.FAIL
-        ]
-        rng = random.Random(f"{self._seed}/trial/{len(earlier)}")
+    def propose(
+        self, study: Study, trial: FrozenTrial, earlier: list[FrozenTrial], rng: random.Random
+    ) -> ChoicePath:
         finished = [other for other in earlier if other.state == TrialState.COMPLETE]
-        seen = {self._space.path_of(other.params) for other in earlier if other.params}
-        for _ in range(ATTEMPTS):
-            path = self._propose(finished, rng)
-            if path not in seen:
-                break
-        return dict(self._space.parameters(path))
-
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        raise AssertionError(f"{param_name} is not a decision of the space")
-
-    def _propose(self, finished: list[FrozenTrial], rng: random.Random) -> ChoicePath:
         if len(finished) < self._population:
-            return self._space.sample_path(rng, self._budget)
+            return self.region.sample_path(rng)
         population = finished[-self._population :]
-        parents = [self._winner(population, rng)]
+        if len(study.directions) > 1:
+            beaten = _dominated_by(finished, study.directions)
+            front = [t for t, number in zip(finished, beaten, strict=True) if number == 0]
+            population = list({t.number: t for t in [*front, *population]}.values())
+            fitness = -_dominated_by(population, study.directions)
+        else:
+            fitness = _gains(population, study.directions)[:, 0]
+        parents = [self._winner(population, fitness, rng)]
         if rng.random() < CROSSOVER:
-            parents.append(self._winner(population, rng))
+            parents.append(self._winner(population, fitness, rng))
 
         def pick(row: int, edges: list[Edge]) -> Edge:
             wanted = rng.choice(parents)[row]
@@ -86,9 +62,27 @@ class EvolutionSampler(BaseSampler):
             mutates = rng.random() < MUTATION
             return rng.choice(edges if mutates or not inherited else inherited)
 
-        return self._space.walk(pick, self._budget)
+        return self.region.walk(rng, pick)
 
-    def _winner(self, population: list[FrozenTrial], rng: random.Random) -> ChoicePath:
-        group = rng.sample(population, min(TOURNAMENT, len(population)))
-        best = max(group, key=lambda trial: trial.value or 0.0)
-        return self._space.path_of(best.params)
+    def _winner(
+        self, population: list[FrozenTrial], fitness: NDArray[Any], rng: random.Random
+    ) -> ChoicePath:
+        group = rng.sample(range(len(population)), min(TOURNAMENT, len(population)))
+        best = max(group, key=lambda index: float(fitness[index]))
+        return self.space.path_of(population[best].params)
+
+
+def _gains(trials: list[FrozenTrial], directions: Sequence[StudyDirection]) -> NDArray[np.float64]:
+    """The trials' values (trials, objectives), each turned so that more is better."""
+    signs = [1 if direction == StudyDirection.MAXIMIZE else -1 for direction in directions]
+    return np.array([trial.values for trial in trials]) * signs
+
+
+def _dominated_by(
+    trials: list[FrozenTrial], directions: Sequence[StudyDirection]
+) -> NDArray[np.int64]:
+    """For each trial, how many others are as good in every objective and better in one."""
+    gains = _gains(trials, directions)
+    no_worse = (gains[:, None] >= gains[None]).all(-1)
+    better = (gains[:, None] > gains[None]).any(-1)
+    return (no_worse & better).sum(0)

@@ -1,37 +1,61 @@
-"""The search: an Optuna study over the paths of a space."""
+"""The search: an Optuna study over the members of a space that meet the limits."""
 
 from __future__ import annotations
 
-import hashlib
 import math
-import warnings
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from nasaug.search.evolution import EvolutionSampler
-from nasaug.search.journal import open_journal
-from nasaug.supernet import Architecture, ChoicePath, SearchSpace, did_you_mean
+from nasaug.search.opening import COSTS, limits_facts, open_study, space_facts
+from nasaug.search.samplers import FeasibleSampler, nsga2, tpe
+from nasaug.search.workers import WORKER, WRITTEN, Presence, fail_lost_trials, requeue, running
+from nasaug.supernet import (
+    Architecture,
+    ChoicePath,
+    Limits,
+    Region,
+    SearchSpace,
+    did_you_mean,
+)
 
-# Evolution begins with uniform draws; "random" never goes beyond them.
-SAMPLERS: dict[str, Callable[[SearchSpace, int, int], BaseSampler]] = {
+SAMPLERS: dict[str, Callable[[SearchSpace, Region, int], BaseSampler]] = {
     "evolution": EvolutionSampler,
-    "random": lambda space, budget, seed: EvolutionSampler(space, budget, seed, population=10**9),
+    "tpe": tpe,
+    "nsga2": nsga2,
+    "random": FeasibleSampler,
 }
 
-Evaluate = Callable[[Architecture], float]
+Values = tuple[float, ...]
+Evaluate = Callable[[Architecture], float | Values]
+Race = Callable[[Architecture, list[Architecture]], float | None]
 Watch = Callable[[int, int, float], None]
+
+
+class SearchInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a search; `study` holds what was judged before."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        super().__init__()
+        self.study = study
+
+
+INCUMBENTS = 4
+JUDGED = (TrialState.COMPLETE, TrialState.PRUNED)
+POLL_SECONDS = 0.2
 
 
 def search(
     space: SearchSpace,
     evaluate: Evaluate,
-    budget: int,
+    limits: int | Limits,
     storage: str | Path | BaseStorage,
     sampler: str = "evolution",
     trials: int = 64,
@@ -39,109 +63,204 @@ def search(
     resume: bool = False,
     watch: Watch | None = None,
     name: str = "nasaug",
+    objectives: Sequence[str] = ("accuracy",),
+    race: Race | None = None,
+    workers: Path | None = None,
+    join: bool = False,
 ) -> optuna.Study:
-    """Maximise `evaluate` over the members of `space` within `budget` MACs.
+    """Maximise `evaluate` over the members of `space` within `limits` (a number: MACs).
 
     `storage` is a journal file's path, a database URL or an Optuna storage. With `resume` a study
-    found there goes on until it has `trials` finished trials; those that were running when it was
+    found there goes on until it has `trials` judged trials; those that were running when it was
     interrupted are run again. `name` is the study's. An architecture is evaluated once: a repeated
-    one costs nothing. `watch(finished, trials, best)` is called after every trial.
+    one costs nothing. `watch(judged, trials, best)` is called after every trial.
 
-    Raises: InfeasibleBudget; ValueError for an unknown sampler, a storage that cannot be used, a
-        stored study of another space or budget, or a judgement that is no number.
+    `objectives`: costs (macs, params, memory, latency) are minimised, the others maximised;
+    `evaluate` returns the values of the others, in their order. `race(candidate, incumbents)` may
+    return an interim accuracy instead of None: the candidate is then out of reach and pruned; it is
+    for a single objective.
+
+    Several processes share a study when all but the first `join` it: on one machine by the locks
+    in `workers` (default: beside the journal), elsewhere by the database's heartbeat.
+
+    Raises: Infeasible; ValueError for an unknown sampler, a storage that cannot be used, a stored
+        study of another space, limits or objectives, or a judgement that is no number;
+        SearchInterrupted on Ctrl-C, the candidate at hand queued for a resumed search.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"unknown sampler {sampler!r}: {did_you_mean(sampler, SAMPLERS)}")
-    space.check_budget(budget)
-    study = _open(space, budget, storage, SAMPLERS[sampler](space, budget, seed), resume, name)
-    known: dict[ChoicePath, float] = {
-        space.path_of(t.params): t.values[0] for t in _finished(study)
-    }
+    judged = _judged_objectives(objectives, race)
+    if not isinstance(limits, Limits):
+        limits = Limits(macs=limits)
+    region = space.within(limits)
+    if workers is None and not isinstance(storage, BaseStorage) and "://" not in str(storage):
+        workers = Path(f"{storage}.workers")
+    facts = space_facts(space) | limits_facts(limits) | {"objectives": list(objectives)}
+    own_sampler = SAMPLERS[sampler](space, region, seed)
+    presence = Presence(workers)
+    try:
+        study = open_study(storage, name, own_sampler, objectives, facts, presence, resume, join)
+        objective = _objective(space, region, evaluate, race, objectives, judged, presence)
+        _work(study, objective, trials, presence, watch)
+    finally:
+        presence.leave()
+    return study
 
-    def objective(trial: Trial) -> float:
+
+def ranking(study: optuna.Study, space: SearchSpace) -> list[tuple[ChoicePath, FrozenTrial]]:
+    """The distinct architectures, best in the first objective first; fewer MACs among equals."""
+    first: dict[ChoicePath, FrozenTrial] = {}
+    for trial in _finished(study):
+        first.setdefault(space.path_of(trial.params), trial)
+    return sorted(first.items(), key=lambda item: (-item[1].values[0], space.macs(item[0])))
+
+
+def pareto_front(study: optuna.Study, space: SearchSpace) -> list[tuple[ChoicePath, FrozenTrial]]:
+    """The distinct architectures that no other dominates, best first objective first."""
+    numbers = {trial.number for trial in study.best_trials}
+    return [(path, trial) for path, trial in ranking(study, space) if trial.number in numbers]
+
+
+def _judged_objectives(objectives: Sequence[str], race: Race | None) -> int:
+    judged = [one for one in objectives if one not in COSTS]
+    if (
+        not judged
+        or list(objectives[: len(judged)]) != judged
+        or len({*objectives}) < len(objectives)
+    ):
+        raise ValueError(
+            "objectives must be distinct and begin with a judged one (accuracy, help), costs "
+            f"({', '.join(COSTS)}) after it, but got {','.join(objectives)}"
+        )
+    if race is not None and len(objectives) > 1:
+        raise ValueError("racing is for a single objective; switch it off, or name one objective")
+    return len(judged)
+
+
+def _objective(
+    space: SearchSpace,
+    region: Region,
+    evaluate: Evaluate,
+    race: Race | None,
+    objectives: Sequence[str],
+    judged: int,
+    presence: Presence,
+) -> Callable[[Trial], Values]:
+    def judge(trial: Trial) -> Values:
         values = {
             name: trial.suggest_categorical(name, options)
             for name, options in space.decisions.items()
         }
         path = space.path_of(values)
-        macs = space.macs(path)
-        assert macs <= budget, f"{path} has {macs} MACs, over the budget of {budget}"
-        trial.set_user_attr("macs", macs)
-        trial.set_user_attr("params", space.params(path))
-        trial.set_user_attr("feasible", True)
-        trial.set_constraint("macs", macs - budget)
-        if path not in known:
-            value = evaluate(space.architecture(path))
-            if not math.isfinite(value):
-                raise ValueError(f"the candidate {path} was judged {value}, which is no number")
-            known[path] = value
-        return known[path]
+        costs = _costs(space, path)
+        assert region.contains(path), f"{path} costs {costs}, which {region.limits} forbids"
+        for name, value in costs.items():
+            trial.set_user_attr(name, value)
+        trial.set_user_attr(WRITTEN, True)
+        for name, excess in _excesses(costs, region.limits).items():
+            trial.set_constraint(name, excess)
+        twin = _judged_before(trial.study, space, path)
+        if twin is None:
+            arch = space.architecture(path)
+            if race is not None:
+                _run_race(race, arch, trial, space)
+            judgement = _judgement(evaluate, arch, path, judged)
+        elif twin.state == TrialState.PRUNED:
+            _prune(trial, twin.intermediate_values[0])
+        else:
+            judgement = tuple(twin.values[:judged])
+        return judgement + tuple(float(costs[one]) for one in objectives[judged:])
 
-    while (done := len(_finished(study))) < trials:
-        trial = study.ask()
-        study.tell(trial, objective(trial))
+    def objective(trial: Trial) -> Values:
+        trial.set_user_attr(WORKER, presence.name)
+        try:
+            return judge(trial)
+        except optuna.TrialPruned:
+            raise
+        except BaseException:
+            requeue(trial.study, trial)
+            raise
+
+    return objective
+
+
+def _work(
+    study: optuna.Study,
+    objective: Callable[[Trial], Values],
+    trials: int,
+    presence: Presence,
+    watch: Watch | None,
+) -> None:
+    """Run trials until `trials` are judged; a worker with nothing to do waits for the others."""
+    while (done := len(study.get_trials(deepcopy=False, states=JUDGED))) < trials:
+        fail_lost_trials(study, presence)
+        if done + len(running(study)) >= trials:
+            _pause(study)
+            continue
+        try:
+            study.optimize(objective, n_trials=1)
+        except KeyboardInterrupt:
+            raise SearchInterrupted(study) from None
         if watch is not None:
-            watch(done + 1, trials, study.best_value)
-    return study
+            best = max((trial.values[0] for trial in _finished(study)), default=math.nan)
+            watch(len(study.get_trials(deepcopy=False, states=JUDGED)), trials, best)
 
 
-def ranking(study: optuna.Study, space: SearchSpace) -> list[tuple[ChoicePath, FrozenTrial]]:
-    """The distinct architectures of a study, best first; fewer MACs first among equals."""
-    first: dict[ChoicePath, FrozenTrial] = {}
-    for trial in _finished(study):
-        first.setdefault(space.path_of(trial.params), trial)
-    return sorted(first.items(), key=lambda item: (-(item[1].value or 0.0), space.macs(item[0])))
-
-
-def _open(
-    space: SearchSpace,
-    budget: int,
-    storage: str | Path | BaseStorage,
-    sampler: BaseSampler,
-    resume: bool,
-    name: str,
-) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if isinstance(storage, Path) or (isinstance(storage, str) and "://" not in storage):
-        storage = open_journal(Path(storage))
+def _pause(study: optuna.Study) -> None:
     try:
-        study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            sampler=sampler,
-            direction="maximize",
-            load_if_exists=resume,
-        )
-    except optuna.exceptions.DuplicatedStudyError:
-        raise ValueError(f"{storage} already holds a study {name!r}: resume it") from None
-    except (optuna.exceptions.OptunaError, SQLAlchemyError, ImportError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise ValueError(f"the storage {storage} cannot be used: {reason}") from None
-    facts = {"space": _digest(space), "budget_macs": budget}
-    for name, value in facts.items():
-        stored = study.user_attrs.setdefault(name, value)
-        if stored != value:
-            raise ValueError(f"the stored study has another {name}: {stored}, not {value}")
-        study.set_user_attr(name, value)
-    _rerun_interrupted(study)
-    return study
+        time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        raise SearchInterrupted(study) from None
 
 
-def _rerun_interrupted(study: optuna.Study) -> None:
-    """Fail the trials that a killed process left running, and queue their candidates first."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-        if trial.params:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.enqueue_trial(trial.params)
+def _run_race(race: Race, arch: Architecture, trial: Trial, space: SearchSpace) -> None:
+    """Raises: TrialPruned when the candidate is out of reach of the best so far."""
+    best = [path for path, _ in ranking(trial.study, space)[:INCUMBENTS]]
+    if not best:
+        return
+    interim = race(arch, [space.architecture(path) for path in best])
+    if interim is not None:
+        _prune(trial, interim)
+
+
+def _prune(trial: Trial, interim: float) -> NoReturn:
+    trial.report(interim, 0)
+    raise optuna.TrialPruned
+
+
+def _judgement(evaluate: Evaluate, arch: Architecture, path: ChoicePath, judged: int) -> Values:
+    given = evaluate(arch)
+    values = tuple(given) if isinstance(given, Sequence) else (given,)
+    if len(values) != judged or not all(math.isfinite(value) for value in values):
+        rule = "no number" if judged == 1 else f"not {judged} numbers"
+        raise ValueError(f"the candidate {path} was judged {given}, which is {rule}")
+    return values
+
+
+def _judged_before(study: optuna.Study, space: SearchSpace, path: ChoicePath) -> FrozenTrial | None:
+    """The trial that judged the same architecture, whichever worker did."""
+    for trial in study.get_trials(deepcopy=False, states=JUDGED):
+        if space.path_of(trial.params) == path:
+            return trial
+    return None
+
+
+def _costs(space: SearchSpace, path: ChoicePath) -> dict[str, int]:
+    costs = {
+        "macs": space.macs(path),
+        "params": space.params(path),
+        "memory": space.memory(path),
+    }
+    return costs | ({"latency": space.latency(path)} if space.is_priced else {})
+
+
+def _excesses(costs: dict[str, int], limits: Limits) -> dict[str, int]:
+    """For Optuna's constraints: what is beyond each limit, feasible at 0 and below."""
+    found = {name: costs[name] - most for name, most in limits.given.items() if name in costs}
+    if limits.least_macs is not None:
+        found["least_macs"] = limits.least_macs - costs["macs"]
+    return found
 
 
 def _finished(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-
-
-def _digest(space: SearchSpace) -> str:
-    """Tells spaces apart across processes."""
-    text = repr((space.target.to_json(), [row.decisions for row in space.rows]))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

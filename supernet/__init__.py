@@ -11,10 +11,12 @@ from nasaug.supernet.costs import (
     row_costs,
 )
 from nasaug.supernet.graph import Edge
+from nasaug.supernet.limits import Infeasible, Limits
 from nasaug.supernet.modules import ElasticNorm
 from nasaug.supernet.names import did_you_mean
 from nasaug.supernet.network import Network
 from nasaug.supernet.published import load_published, read_pickle_safely
+from nasaug.supernet.region import ChoicePath, Count, Region
 from nasaug.supernet.rows import (
     Bottleneck,
     Conv,
@@ -27,7 +29,7 @@ from nasaug.supernet.rows import (
     Skip,
 )
 from nasaug.supernet.sorting import sort_channels
-from nasaug.supernet.space import ChoicePath, InfeasibleBudget, SearchSpace
+from nasaug.supernet.space import SearchSpace
 from nasaug.supernet.targets import Factors, load_target, published_factors, target_names
 
 __all__ = [
@@ -35,16 +37,19 @@ __all__ = [
     "Bottleneck",
     "ChoicePath",
     "Conv",
+    "Count",
     "DepthwiseSeparable",
     "Edge",
     "ElasticNorm",
     "Factors",
     "GlobalAvgPool",
-    "InfeasibleBudget",
+    "Infeasible",
     "InvertedResidual",
+    "Limits",
     "Linear",
     "MaxPool",
     "Network",
+    "Region",
     "Row",
     "RowCost",
     "SearchSpace",

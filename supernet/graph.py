@@ -6,7 +6,7 @@ source to sink one architecture. Bounds and counts of completions are worked out
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from nasaug.supernet.architecture import Architecture
@@ -16,17 +16,23 @@ from nasaug.supernet.rows import Row
 
 NodeKey = tuple[int, int, bool]
 Layer = dict[NodeKey, "Node"]
+Price = Callable[[Row, int, int], int]
 
 
 @dataclass(eq=False, slots=True)
 class Edge:
-    """One choice at one node. `choice` is its index among the row's choices; costs at batch 1."""
+    """One choice at one node. `choice` is its index among the row's choices; costs at batch 1.
+
+    memory: bytes; latency: nanoseconds, 0 where the space has no price.
+    """
 
     choice: int
     row: Row
     head: Node
     macs: int
     params: int
+    memory: int
+    latency: int
 
 
 @dataclass(eq=False, slots=True)
@@ -34,7 +40,7 @@ class Node:
     """Features after `row_index` rows. `open`: the stage may still grow by the next extra row.
 
     `edges` are the distinct choices; `table` holds for every choice index the edge that it means,
-    since rounding makes some choices equal. The bounds and the count are over completions.
+    since rounding makes some choices equal. MACs bounds and the count are over completions.
     """
 
     row_index: int
@@ -51,7 +57,9 @@ class Node:
         return self.row_index, self.width, self.open
 
 
-def build_layers(target: Architecture, rows: Sequence[RowChoices]) -> list[Layer]:
+def build_layers(
+    target: Architecture, rows: Sequence[RowChoices], price: Price | None = None
+) -> list[Layer]:
     """Layers of nodes from the input to the logits; the first and the last have one node each."""
     first = Node(0, target.in_channels, True)
     layers: list[Layer] = [{first.key: first}]
@@ -60,7 +68,7 @@ def build_layers(target: Architecture, rows: Sequence[RowChoices]) -> list[Layer
         next_is_optional = index + 1 < len(rows) and rows[index + 1].optional
         heads: Layer = {}
         for node in layers[-1].values():
-            _expand(node, row, size, next_is_optional, heads)
+            _expand(node, row, size, next_is_optional, heads, price)
         layers.append(heads)
         for leaf in row.template.leaves(1):
             size = leaf.out_size(size)
@@ -78,6 +86,7 @@ def _expand(
     size: int,
     next_is_optional: bool,
     heads: Layer,
+    price: Price | None,
 ) -> None:
     """Give `node` its edges for `row`, whose input is `size` x `size`; new heads go to `heads`."""
     distinct: dict[Row, Edge] = {}
@@ -91,6 +100,8 @@ def _expand(
             key = (node.row_index + 1, made.out_channels(node.width), is_open)
             head = heads.setdefault(key, Node(*key))
             cost = row_cost(made, node.width, size)
-            distinct[made] = Edge(index, made, head, cost.macs, cost.params)
-            node.edges.append(distinct[made])
+            latency = price(made, node.width, size) if price is not None else 0
+            edge = Edge(index, made, head, cost.macs, cost.params, cost.memory, latency)
+            distinct[made] = edge
+            node.edges.append(edge)
         node.table.append(distinct[made])

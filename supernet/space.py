@@ -9,7 +9,7 @@ exact and cheap. The same class holds NetAug's helpers (`between`) and the searc
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -17,22 +17,13 @@ import networkx as nx
 
 from nasaug.supernet.architecture import Architecture, embed
 from nasaug.supernet.choices import Choice, RowChoices, Value
-from nasaug.supernet.feasible import BudgetTable
-from nasaug.supernet.graph import Edge, Node, NodeKey, build_layers
+from nasaug.supernet.graph import Edge, Node, NodeKey, Price, build_layers
+from nasaug.supernet.limits import Limits
+from nasaug.supernet.region import ChoicePath, Region
 from nasaug.supernet.surroundings import rows_around, rows_between
 
-ChoicePath = tuple[int, ...]
-
-
-class InfeasibleBudget(ValueError):
-    """No member of the space fits the budget; `least` is the least feasible one, in MACs."""
-
-    def __init__(self, budget: int, least: int, name: str) -> None:
-        self.least = least
-        super().__init__(
-            f"budget must be at least {name}'s own {least:,} MACs, but got {budget:,}; "
-            "raise --budget or choose a smaller target"
-        )
+KEPT_REGIONS = 4
+"""Tables of path counts that a space keeps: up to 3 MB a node each."""
 
 
 class SearchSpace:
@@ -42,10 +33,14 @@ class SearchSpace:
     absent ones being `Skip`, and contains `target`.
     """
 
-    def __init__(self, target: Architecture, rows: Sequence[RowChoices]) -> None:
+    def __init__(
+        self, target: Architecture, rows: Sequence[RowChoices], price: Price | None = None
+    ) -> None:
         self.rows = tuple(rows)
+        self.is_priced = price is not None
         self._canonical_target = target.canonical()
-        self._layers = build_layers(self._canonical_target, self.rows)
+        self._layers = build_layers(self._canonical_target, self.rows, price)
+        self._regions: dict[Limits, Region] = {}
 
     @classmethod
     def around(
@@ -85,6 +80,10 @@ class SearchSpace:
         """
         target, largest = target.canonical(), largest.canonical()
         return cls(target, rows_between(target, largest, width, expand, divisor))
+
+    def priced(self, price: Price) -> SearchSpace:
+        """The same space with a latency on every edge: `price(row, in_channels, size)` in ns."""
+        return SearchSpace(self._canonical_target, self.rows, price)
 
     @cached_property
     def target(self) -> Architecture:
@@ -145,7 +144,18 @@ class SearchSpace:
         return total
 
     def params(self, path: ChoicePath) -> int:
+        """Trainable parameters of a path."""
         return sum(edge.params for edge in self.edges_of(path))
+
+    def memory(self, path: ChoicePath) -> int:
+        """Peak activation memory of int8 inference in bytes."""
+        return max(edge.memory for edge in self.edges_of(path))
+
+    def latency(self, path: ChoicePath) -> int:
+        """Nanoseconds. Raises: ValueError for a space without a price."""
+        if not self.is_priced:
+            raise ValueError("the space has no latency: give it a latency table (`priced`)")
+        return sum(edge.latency for edge in self.edges_of(path))
 
     def edges_of(self, path: ChoicePath) -> list[Edge]:
         """Raises: ValueError for a path that breaks the prefix rule or has a wrong length."""
@@ -190,58 +200,35 @@ class SearchSpace:
     def sample(self, rng: random.Random, budget: int | None = None) -> Architecture:
         """One member, drawn uniformly from those within `budget` MACs (all when None).
 
-        Raises: InfeasibleBudget.
+        Raises: Infeasible.
         """
         return self.architecture(self.sample_path(rng, budget))
 
     def sample_path(self, rng: random.Random, budget: int | None = None) -> ChoicePath:
         """As `sample`, as a path."""
-        if budget is None or budget >= self.source.dearest:
-            return self.walk(
-                lambda _, edges: rng.choices(edges, [edge.head.count for edge in edges])[0]
-            )
-        return self.budget_table(budget).sample(rng)
+        return self.within(Limits(macs=budget)).sample_path(rng)
 
-    def budget_table(self, budget: int) -> BudgetTable:
-        """The sampler of members within `budget` MACs, made once. Raises: InfeasibleBudget."""
-        self.check_budget(budget)
-        if budget not in self._budget_tables:
-            self._budget_tables[budget] = BudgetTable(self._layers, budget)
-        return self._budget_tables[budget]
+    def within(self, limits: Limits) -> Region:
+        """The members that meet `limits`; the last few regions are kept.
 
-    def check_budget(self, budget: int) -> None:
-        """Raises: InfeasibleBudget if no member has at most `budget` MACs."""
-        if budget < self.source.cheapest:
-            raise InfeasibleBudget(budget, self.source.cheapest, self._canonical_target.name)
-
-    def walk(
-        self, pick: Callable[[int, list[Edge]], Edge], budget: int | None = None
-    ) -> ChoicePath:
-        """A path chosen edge by edge: `pick(row index, edges)` is offered only edges from which
-        some completion stays within `budget` MACs, so every walk ends feasible.
-
-        Raises: InfeasibleBudget.
+        Raises: Infeasible; ValueError for a limit on the latency of a space without a price.
         """
-        if budget is not None:
-            self.check_budget(budget)
-        path, node, left = [], self.source, budget
-        for index in range(len(self.rows)):
-            edges = node.edges
-            if left is not None:
-                edges = [edge for edge in edges if edge.macs + edge.head.cheapest <= left]
-            edge = pick(index, edges)
-            if left is not None:
-                left -= edge.macs
-            path.append(edge.choice)
-            node = edge.head
-        return tuple(path)
+        if limits.latency is not None and not self.is_priced:
+            raise ValueError(
+                "a limit on latency needs a latency table; make one with nasaug latency-table"
+            )
+        if limits not in self._regions:
+            while len(self._regions) >= KEPT_REGIONS:
+                self._regions.pop(next(iter(self._regions)))
+            self._regions[limits] = Region(self._layers, limits, self._canonical_target.name)
+        return self._regions[limits]
 
     def count(self) -> int:
         """The exact number of members."""
         return self.source.count
 
     def graph(self) -> nx.MultiDiGraph[NodeKey]:
-        """Nodes (rows done, width, open); edges carry `choice`, `row`, `macs`, `params`."""
+        """Nodes (rows done, width, open); edges carry `choice`, `row` and all costs."""
         graph: nx.MultiDiGraph[NodeKey] = nx.MultiDiGraph(target=self._canonical_target.name)
         for layer in self._layers:
             for node in layer.values():
@@ -254,12 +241,10 @@ class SearchSpace:
                         row=edge.row,
                         macs=edge.macs,
                         params=edge.params,
+                        memory=edge.memory,
+                        latency=edge.latency,
                     )
         return graph
-
-    @cached_property
-    def _budget_tables(self) -> dict[int, BudgetTable]:
-        return {}
 
 
 def _choice(row: RowChoices, given: dict[str, Value]) -> Choice:

@@ -11,32 +11,55 @@ from nasaug.cli import shared_keys, shared_options
 
 @click.command("search")
 @shared_options
-@click.option("--budget", help="MACs of the largest network, e.g. 300M.")
-@click.option("--trials", type=int, help="Candidates to evaluate.")
-@click.option("--sampler", help="evolution or random.")
+@click.option("--budget", help="MACs of the largest network, e.g. 300M, or a band 200M..300M.")
+@click.option("--max-params", help="Its parameters, e.g. 2M.")
+@click.option("--max-memory", help="Its peak int8 activation memory, e.g. 256KB.")
+@click.option("--max-latency", help="Its latency by the table, e.g. 20ms.")
+@click.option("--latency-table", help="A CSV file of nasaug latency-table.")
+@click.option(
+    "--objectives",
+    "--objective",
+    "objectives",
+    help="accuracy, help or both; with macs, params, memory or latency: a Pareto front.",
+)
+@click.option("--trials", type=int, help="Candidates to judge.")
+@click.option("--sampler", help="evolution, tpe, nsga2 or random.")
+@click.option("--race/--no-race", default=None, help="Drop early what is out of reach.")
+@click.option("--workers", type=int, help="Processes on this machine that share the study.")
+@click.option("--join", is_flag=True, help="Help the same search, begun by another process.")
 @click.option("--storage", help="A database URL for the study (default: a journal in the run).")
+@click.option("--study", help="The study's name in a shared storage.")
 def command(
     config: str | None,
     sets: tuple[str, ...],
     out: str | None,
     resume: bool,
+    join: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Find the largest network to train a target in, under a MACs budget.
+    """Find the largest network to train a target in, under hard limits.
 
-    A single-path one-shot supernet around the target is trained once; an Optuna study then ranks
-    its sub-networks by their validation accuracy with inherited weights. `nasaug train` picks up
-    the result. The supernet of an earlier search is reused when space, data and recipe are the
-    same.
+    A one-shot supernet around the target is trained once; an Optuna study then ranks its
+    sub-networks by their validation accuracy with inherited weights. `nasaug train` picks up the
+    result. The supernet of an earlier search is reused when space, data and recipe are the same.
     """
     from nasaug.config import SearchConfig, load_config
     from nasaug.pipelines.search import run_search
 
-    keys = shared_keys(options) | {
-        "budget": options["budget"],
-        "trials": options["trials"],
-        "sampler": options["sampler"],
-        "storage": options["storage"],
-    }
-    run_search(load_config(SearchConfig, config, sets, keys), out, resume, as_json)
+    own = (
+        "budget",
+        "max_params",
+        "max_memory",
+        "max_latency",
+        "latency_table",
+        "objectives",
+        "trials",
+        "sampler",
+        "workers",
+        "storage",
+        "study",
+    )
+    keys = shared_keys(options) | {name: options[name] for name in own}
+    keys["race.on"] = options["race"]
+    run_search(load_config(SearchConfig, config, sets, keys), out, resume, join, as_json)

@@ -4,102 +4,92 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+import time
 from pathlib import Path
 from typing import Any
 
-import torch
-from optuna.trial import TrialState
+import optuna
+from optuna.trial import FrozenTrial, TrialState
 
 from nasaug.config import SearchConfig
 from nasaug.console import emit_json, emit_table, progress_bar, say, show_log_messages
-from nasaug.pipelines.tensorboard import mirror_metrics
-from nasaug.search import InheritedAccuracy, format_macs, ranking, search, single_path_step
+from nasaug.pipelines.judging import inherited_accuracy, make_judge
+from nasaug.pipelines.supernet import FOLDER, is_supernet, rank_warning, trained_supernet
+from nasaug.pipelines.team import fellow_workers
+from nasaug.search import SearchInterrupted, pareto_front, ranking, search
 from nasaug.setting import Setting, prepare
-from nasaug.supernet import Architecture, Network, SearchSpace, count_with_fvcore, params
-from nasaug.training import (
-    RunFolder,
-    evaluate,
-    fit,
-    load_weights,
-    read_json_object,
-    reestimate_batch_norm,
-    save_weights,
-    write_json,
+from nasaug.supernet import (
+    Architecture,
+    ChoicePath,
+    Network,
+    Region,
+    SearchSpace,
+    count_with_fvcore,
 )
-from nasaug.workspace import begin_run, folders_near, locate_run
+from nasaug.training import RunFolder, load_weights, write_json
+from nasaug.workspace import begin_run, is_in_use, locate_run
 
 SHOWN = 10
+POLL_SECONDS = 1.0
+Judged = tuple[ChoicePath, FrozenTrial]
 
 
-def run_search(config: SearchConfig, out: str | None, resume: bool, as_json: bool) -> None:
-    """Train or reuse the supernet, search it, write the result. Raises: ValueError, OSError."""
+def run_search(
+    config: SearchConfig, out: str | None, resume: bool, join: bool, as_json: bool
+) -> None:
+    """Train or reuse the supernet, search it, write the result; with `join`, help a search that is
+    under way. Raises: ValueError, OSError.
+    """
     show_log_messages()
     setting = prepare(config)
     if setting.group.size > 1:
         raise ValueError("nasaug search runs in one process; torchrun is for nasaug train")
-    space = config.space.around(setting.target)
-    space.check_budget(config.budget)
+    space = config.make_space(setting.target)
+    region = space.within(config.limits)
     if config.budget > space.source.dearest:
         say(
             f"the budget of {config.budget:,} MACs is above the space's largest, "
             f"{space.source.dearest:,}: every member fits"
         )
-    run, lock = begin_run(locate_run("search", config, out, resume), config)
-    with lock:
-        supernet = _supernet(config, setting, space, run, resume)
-        best = _searched(config, setting, space, supernet, run, resume)
-    if as_json:
-        emit_json({**best, "budget_macs": config.budget, "run_dir": str(run.path)})
+    path = locate_run("search", config, out, resume or join)
+    if join:
+        best = _joined(config, setting, space, region, path)
     else:
-        _show(setting.target.name, config.budget, best["top"])
+        run, lock = begin_run(path, config)
+        with lock:
+            supernet = trained_supernet(config, setting, space, run, resume, config.supernet)
+            if warning := rank_warning(run.path):
+                say(f"warning: {warning}")
+            with fellow_workers(run.path, config.workers):
+                study = _searched(config, setting, space, supernet, run, resume, join=False)
+            best = _written(config, setting, space, region, study, supernet, run)
+    if as_json:
+        emit_json({**best, "budget_macs": config.budget, "run_dir": str(path)})
+    else:
+        _show(config, setting.target.name, best)
 
 
-def _supernet(
-    config: SearchConfig, setting: Setting, space: SearchSpace, run: RunFolder, resume: bool
-) -> Network:
-    """The trained supernet: of this run, of an earlier one with the same making, or new."""
-    folder = RunFolder(run.path / "supernet")
-    making = _fingerprint(config, setting, space)
-    for place in (folder.path, *(near / "supernet" for near in folders_near(run.path))):
-        if _made_as(place, making):
-            if place != folder.path:
-                say(f"reusing the supernet of {place.parent}: same space, data and recipe")
-            net = load_weights(place / "weights.safetensors")
-            if place != folder.path:
-                shutil.copyfile(place / "metrics.jsonl", folder.path / "metrics.jsonl")
-                save_weights(folder.weights, net)
-                folder.write_result({"making": making, "copied_from": str(place)})
-            return net.to(setting.device)
-    say(
-        f"training a supernet of {space.count():.3g} paths, {format_macs(space.source.cheapest)} "
-        f"to {format_macs(space.source.dearest)} MACs"
-    )
-    generator = torch.Generator().manual_seed(config.seed)
-    net = Network(space.largest.canonical(), "kaiming_uniform", generator).to(setting.device)
-    calibration = setting.calibration()
-
-    def validate(weights: Network) -> dict[str, float]:
-        target = weights.export(space.target)
-        reestimate_batch_norm(target, calibration)
-        return {f"target_{k}": v for k, v in evaluate(target, setting.validation()).items()}
-
-    with progress_bar("supernet") as bar, mirror_metrics(folder, config.tensorboard):
-        net = fit(
-            net,
-            single_path_step(space),
-            setting.training,
-            config.train,
-            folder,
-            seed=config.seed,
-            validate=validate,
-            watch=bar,
-            resume=resume,
-        )
-    save_weights(folder.weights, net)
-    folder.write_result({"making": making})
-    shutil.rmtree(folder.checkpoints)
-    return net
+def _joined(
+    config: SearchConfig, setting: Setting, space: SearchSpace, region: Region, path: Path
+) -> dict[str, Any]:
+    """Work on the study of another process; write its result if that one is gone by the end."""
+    if not path.is_dir():
+        raise ValueError(f"{path} holds no search to join; begin it without --join")
+    while not is_supernet(path / FOLDER):
+        if not is_in_use(path):
+            raise ValueError(
+                f"the search in {path} has no supernet yet and nobody is training one; "
+                "go on with it by --resume"
+            )
+        time.sleep(POLL_SECONDS)
+    supernet = load_weights(path / FOLDER / "weights.safetensors").to(setting.device)
+    run = RunFolder(path)
+    study = _searched(config, setting, space, supernet, run, resume=True, join=True)
+    if not is_in_use(path):
+        _, lock = begin_run(path, config)
+        with lock:
+            return _written(config, setting, space, region, study, supernet, run)
+    return _summary(config, setting, space, region, study)
 
 
 def _searched(
@@ -109,92 +99,150 @@ def _searched(
     supernet: Network,
     run: RunFolder,
     resume: bool,
+    join: bool,
+) -> optuna.Study:
+    """The study, run to its end. Raises: KeyboardInterrupt after saying the best so far."""
+    try:
+        with progress_bar("search") as bar:
+            return search(
+                space,
+                make_judge(config, setting, space, supernet),
+                config.limits,
+                config.storage or run.path / "study.journal",
+                config.sampler,
+                config.trials,
+                config.seed,
+                resume,
+                bar,
+                config.study or _study_name(config, setting, run),
+                config.objectives,
+                workers=run.path / "workers",
+                join=join,
+            )
+    except SearchInterrupted as interrupted:
+        ranked = ranking(interrupted.study, space)
+        if ranked:
+            path, trial = ranked[0]
+            say(f"best so far: {config.objectives[0]} {trial.values[0]:.4f}, {_costs(space, path)}")
+            say(str(space.architecture(path).canonical()))
+        raise
+
+
+def _study_name(config: SearchConfig, setting: Setting, run: RunFolder) -> str:
+    """Tells studies in a shared storage apart by target, budget, other limits and the weights that
+    candidates inherit: workers on several machines need the very same.
+    """
+    weights = (run.path / FOLDER / "weights.safetensors").read_bytes()
+    facts = json.dumps([config.limits.given, config.objectives, config.seed, config.sampler])
+    digest = hashlib.blake2b(weights + facts.encode(), digest_size=4).hexdigest()
+    return f"{setting.target.name}-{config.budget}-{digest}"
+
+
+def _written(
+    config: SearchConfig,
+    setting: Setting,
+    space: SearchSpace,
+    region: Region,
+    study: optuna.Study,
+    supernet: Network,
+    run: RunFolder,
 ) -> dict[str, Any]:
-    """Run the study, recount the winner, write `best.json`, show the ten best."""
-    judge = InheritedAccuracy(supernet, setting.calibration(), setting.validation())
-    with progress_bar("search") as bar:
-        study = search(
-            space,
-            judge,
-            config.budget,
-            config.storage or run.path / "study.journal",
-            config.sampler,
-            config.trials,
-            config.seed,
-            resume,
-            bar,
-            f"{setting.target.name}-{config.budget}-{_fingerprint(config, setting, space)[:8]}",
-        )
-    ranked = ranking(study, space)
-    path, trial = ranked[0]
-    winner = space.architecture(path, f"{setting.target.name}-largest").canonical()
-    assert trial.value is not None
-    best = {
-        "macs": _recounted(winner, space.macs(path)),
-        "params": params(winner),
-        "accuracy": trial.value,
-        "architecture": winner.to_dict(),
-    }
+    """Recount the winner, write `best.json` and `result.json`."""
+    summary = _summary(config, setting, space, region, study)
+    best = summary["best"]
+    winner = Architecture.from_dict(best["architecture"])
+    counts = count_with_fvcore(winner)
+    assert counts["conv"] + counts["linear"] == best["macs"], f"fvcore counts {counts}"
+    if best["accuracy"] is None:
+        best["accuracy"] = inherited_accuracy(setting, space, supernet)(space.embed(winner))
     result = {
         "target": config.target,
         "data": config.data.name,
         **best,
         "budget_macs": config.budget,
+        "limits": config.limits.given,
+        "objectives": list(config.objectives),
         "resolution": winner.resolution,
         "train_resolution": setting.view.resolution,
         "space": config.space.resolved(setting.target.name),
         "seed": config.seed,
-        "trials": sum(trial.state == TrialState.COMPLETE for trial in study.trials),
-        "supernet": "supernet/weights.safetensors",
+        "trials": summary["trials"],
+        "supernet": f"{FOLDER}/weights.safetensors",
     }
     write_json(run.path / "best.json", result)
-    top = [
-        {"accuracy": t.value, "macs": space.macs(p), "params": space.params(p)}
-        for p, t in ranked[:SHOWN]
-    ]
-    run.write_result({"best": best, "budget_macs": config.budget, "top": top})
+    run.write_result({**summary, "budget_macs": config.budget})
     say(str(winner))
     say(f"best: {run.path / 'best.json'}; next: nasaug train --target {config.target}")
-    return {"best": best, "top": top}
+    return summary
 
 
-def _show(name: str, budget: int, top: list[dict[str, Any]]) -> None:
-    rows = [
-        [str(place), f"{100 * row['accuracy']:.2f}", f"{row['macs']:,}", f"{row['params']:,}"]
-        for place, row in enumerate(top, 1)
-    ]
-    columns = ("rank", "validation top-1 (%)", "MACs", "parameters")
-    emit_table(f"Largest networks for {name} within {budget:,} MACs", columns, rows, left=0)
-
-
-def _recounted(winner: Architecture, expected: int) -> int:
-    """MACs by fvcore, the counter of record."""
-    counts = count_with_fvcore(winner)
-    total = counts["conv"] + counts["linear"]
-    assert total == expected, f"fvcore counts {total} MACs, the graph {expected}"
-    return total
-
-
-def _fingerprint(config: SearchConfig, setting: Setting, space: SearchSpace) -> str:
-    """What the supernet's weights depend on."""
-    facts = {
-        "target": setting.target.to_dict(),
-        "space": {row.name: row.decisions for row in space.rows},
-        "data": config.data.model_dump(mode="json", exclude={"workers", "download", "dir"}),
-        "images": setting.data.digest(),
-        "recipe": config.train.model_dump(mode="json", exclude={"checkpoint_every"}),
-        "resolution": setting.view.resolution,
-        "seed": config.seed,
+def _summary(
+    config: SearchConfig,
+    setting: Setting,
+    space: SearchSpace,
+    region: Region,
+    study: optuna.Study,
+) -> dict[str, Any]:
+    """The best, the ten best or the Pareto front, and how many trials there were."""
+    several = len(config.objectives) > 1
+    ranked = ranking(study, space)
+    listed = pareto_front(study, space) if several else ranked[:SHOWN]
+    path, trial = ranked[0]
+    winner = space.architecture(path, f"{setting.target.name}-largest").canonical()
+    states = [trial.state for trial in study.get_trials(deepcopy=False)]
+    return {
+        "best": {**_row(config, space, (path, trial)), "architecture": winner.to_dict()},
+        "front" if several else "top": [_row(config, space, one) for one in listed],
+        "trials": states.count(TrialState.COMPLETE) + states.count(TrialState.PRUNED),
+        "pruned": states.count(TrialState.PRUNED),
+        "acceptance": region.acceptance,
     }
-    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def _made_as(place: Path, making: str) -> bool:
-    """Whether a finished supernet lies at `place` that was made as `making` says."""
-    result = place / "result.json"
-    if not result.is_file() or not (place / "weights.safetensors").is_file():
-        return False
-    try:
-        return bool(read_json_object(result).get("making") == making)
-    except ValueError:
-        return False
+def _row(config: SearchConfig, space: SearchSpace, judged: Judged) -> dict[str, Any]:
+    path, trial = judged
+    values = dict(zip(config.objectives, trial.values, strict=True))
+    return {**_costs(space, path), "accuracy": None, **{k: values[k] for k in JUDGED & {*values}}}
+
+
+JUDGED = {"accuracy", "help"}
+
+
+def _costs(space: SearchSpace, path: ChoicePath) -> dict[str, int]:
+    costs = {
+        "macs": space.macs(path),
+        "params": space.params(path),
+        "memory": space.memory(path),
+    }
+    return costs | ({"latency": space.latency(path)} if space.is_priced else {})
+
+
+def _show(config: SearchConfig, name: str, best: dict[str, Any]) -> None:
+    """The table of the best, or of the Pareto front, on stdout."""
+    several = len(config.objectives) > 1
+    shown = [
+        ("accuracy", "validation top-1 (%)", lambda value: f"{100 * value:.2f}"),
+        ("help", "help", lambda value: f"{value:.4g}"),
+        ("macs", "MACs", "{:,}".format),
+        ("params", "parameters", "{:,}".format),
+        ("memory", "memory (KB)", lambda value: f"{value / 1024:,.0f}"),
+        ("latency", "latency (ms)", lambda value: f"{value / 1e6:.3f}"),
+    ]
+    rows = best["front" if several else "top"]
+    columns = [column for column in shown if rows[0].get(column[0]) is not None]
+    title = (
+        f"Pareto front of {', '.join(config.objectives)} for {name}"
+        if several
+        else f"Largest networks for {name}"
+    )
+    emit_table(
+        f"{title}, {config.limits}"
+        if config.budget_from or len(config.limits.given) > 1
+        else f"{title} within {config.budget:,} MACs",
+        ("rank", *(words for _, words, _ in columns)),
+        [
+            [str(place), *(text(row[key]) for key, _, text in columns)]
+            for place, row in enumerate(rows, 1)
+        ],
+        left=0,
+    )

@@ -38,7 +38,8 @@ def test_every_command_explains_itself(name: str, flag: str, nasaug: Nasaug) -> 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_says_what_the_command_says(name: str) -> None:
-    command = importlib.import_module(f"nasaug.commands.{name}").command
+    module = name.replace("-", "_")
+    command = importlib.import_module(f"nasaug.commands.{module}").command
     assert command.name == name
     summary, _, _ = COMMANDS[name].rstrip(".").partition(":")
     assert command.help.replace("\n", " ").startswith(summary)

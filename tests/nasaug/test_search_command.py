@@ -38,9 +38,8 @@ def test_json_agrees_with_the_file(
         "search", *quick, "--budget=2M", "--trials=3", "--out=searched", "--resume", "--json"
     )
     facts = json.loads(done.out.splitlines()[-1])
-    assert facts["best"] == {
-        key: best[key] for key in ("macs", "params", "accuracy", "architecture")
-    }
+    keys = ("macs", "params", "memory", "accuracy", "architecture")
+    assert facts["best"] == {key: best[key] for key in keys}
     assert facts["budget_macs"] == best["budget_macs"]
 
 
@@ -107,6 +106,7 @@ def test_people_get_a_table_and_the_way_on(nasaug: Nasaug, quick: tuple[str, ...
         f"{100 * best['accuracy']:.2f}",
         f"{best['macs']:,}",
         f"{best['params']:,}",
+        f"{best['memory'] / 1024:.0f}",
     ]
     assert "2,000,000 MACs" in " ".join(done.out.split())
     assert "next: nasaug train --target micro_10k" in done.said

@@ -14,7 +14,7 @@ from optuna.trial import create_trial
 
 from nasaug.search import EvolutionSampler, search
 from nasaug.search.evolution import POPULATION
-from nasaug.supernet import ChoicePath, SearchSpace
+from nasaug.supernet import ChoicePath, Limits, SearchSpace
 
 MakeSurface = Callable[..., Any]
 
@@ -77,7 +77,7 @@ def _children(
     space: SearchSpace, ancestors: list[tuple[ChoicePath, float]], count: int = 60
 ) -> list[ChoicePath]:
     """What is bred from trials that have finished, in their order: members and their values."""
-    sampler = EvolutionSampler(space, space.source.dearest, seed=0)
+    sampler = EvolutionSampler(space, space.within(Limits()), seed=0)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     options: dict[str, BaseDistribution] = {
         name: CategoricalDistribution(choices) for name, choices in space.decisions.items()
@@ -144,6 +144,6 @@ def test_some_children_have_two_parents(
 
 
 def test_sampler_refuses_what_is_no_decision(space: SearchSpace) -> None:
-    sampler = EvolutionSampler(space, space.source.dearest, seed=0)
+    sampler = EvolutionSampler(space, space.within(Limits()), seed=0)
     with pytest.raises(AssertionError, match="lr is not a decision"):
         sampler.sample_independent(None, None, "lr", None)  # type: ignore[arg-type]

@@ -44,7 +44,7 @@ def test_stored_study_of_another_budget_is_refused(
 ) -> None:
     storage = InMemoryStorage()
     _search(space, surface(space), budget, storage=storage, trials=2)
-    with pytest.raises(ValueError, match=f"another budget_macs: {budget}, not {budget + 1}"):
+    with pytest.raises(ValueError, match=f"another limits: macs {budget}, not {budget + 1}"):
         _search(space, surface(space), budget + 1, storage=storage, trials=4, resume=True)
 
 

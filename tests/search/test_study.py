@@ -13,7 +13,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial
 
 from nasaug.search import SAMPLERS, ranking, search
-from nasaug.supernet import Architecture, InfeasibleBudget, SearchSpace, macs, params
+from nasaug.supernet import Architecture, Infeasible, SearchSpace, macs, params
 
 MakeSurface = Callable[..., Any]
 TRIALS = 60  # far more than evolution's first population
@@ -147,11 +147,8 @@ def test_unknown_sampler_is_refused_with_the_nearest(
 
 def test_budget_below_the_least_member_is_refused(space: SearchSpace, surface: MakeSurface) -> None:
     least = space.source.cheapest
-    with pytest.raises(
-        InfeasibleBudget, match=f"at least micro_10k's own {least:,} MACs"
-    ) as caught:
+    with pytest.raises(Infeasible, match=f"at least micro_10k's own {least:,} MACs"):
         _search(space, surface(space), least - 1, trials=1)
-    assert caught.value.least == least
 
 
 def test_watch_is_told_the_best_so_far(space: SearchSpace, surface: MakeSurface) -> None:

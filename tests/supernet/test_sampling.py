@@ -18,10 +18,12 @@ from nasaug.supernet import (
     DepthwiseSeparable,
     Edge,
     GlobalAvgPool,
-    InfeasibleBudget,
+    Infeasible,
     InvertedResidual,
+    Limits,
     Linear,
     SearchSpace,
+    counting,
     load_target,
     macs,
 )
@@ -83,17 +85,20 @@ def test_sampling_is_uniform_over_the_feasible_members(
 
 
 def test_member_one_mac_over_the_budget_is_drawn_and_rejected(
-    cost_of: dict[ChoicePath, int],
+    cost_of: dict[ChoicePath, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Excess costs are counted in quanta, rounded down, so the exact cost has the last word."""
+    monkeypatch.setitem(counting.CELLS, 1, 16)
     space, rng = _tiny_space(), random.Random(0)
     rejected = 0
     for share in (0.1, 0.2, 0.4, 0.6):
         budget = _quantile(cost_of, share) - 1
-        table = space.budget_table(budget)
-        for _ in range(40 * sum(cost <= budget for cost in cost_of.values())):
-            assert cost_of[table.sample(rng)] <= budget
-        rejected += table.drawn - table.accepted
+        region = space.within(Limits(macs=budget))
+        feasible = {path for path, cost in cost_of.items() if cost <= budget}
+        drawn = Counter(region.sample_path(rng) for _ in range(40 * len(feasible)))
+        assert drawn.keys() <= feasible
+        assert chisquare([drawn[path] for path in feasible]).pvalue > 1e-4
+        rejected += region.drawn - region.accepted
     assert rejected > 0, "the budgets must be ones that quanta cannot tell"
 
 
@@ -110,14 +115,11 @@ def test_infeasible_budget_is_an_error_that_says_the_least() -> None:
     calls: list[Callable[[int], object]] = [
         lambda budget: space.sample(random.Random(0), budget),
         lambda budget: space.sample_path(random.Random(0), budget),
-        lambda budget: space.walk(lambda _, edges: edges[0], budget),
-        space.budget_table,
-        space.check_budget,
+        lambda budget: space.within(Limits(macs=budget)),
     ]
     for call in calls:
-        with pytest.raises(InfeasibleBudget, match=words) as caught:
+        with pytest.raises(Infeasible, match=words) as caught:
             call(least - 1)
-        assert caught.value.least == least
         assert isinstance(caught.value, ValueError)
         call(least)
 
@@ -142,22 +144,22 @@ def test_no_sample_is_over_its_budget(
 def test_most_draws_are_accepted(published: str, space_of: SpaceOf, share: float) -> None:
     space, rng = space_of(published), random.Random(0)
     low, high = space.source.cheapest, space.source.dearest
-    table = space.budget_table(int(low + share * (high - low)))
+    region = space.within(Limits(macs=int(low + share * (high - low))))
     for _ in range(50):
-        table.sample(rng)
-    assert table.accepted >= 50
-    assert table.acceptance > 0.8
+        region.sample_path(rng)
+    assert region.accepted >= 50
+    assert region.acceptance > 0.8
 
 
-def test_budget_table_reports_its_draws() -> None:
+def test_region_reports_its_draws() -> None:
     space = _tiny_space()
-    table = space.budget_table((space.source.cheapest + space.source.dearest) // 2)
-    assert (table.drawn, table.accepted, table.acceptance) == (0, 0, 1.0)
+    region = space.within(Limits(macs=(space.source.cheapest + space.source.dearest) // 2))
+    assert (region.drawn, region.accepted, region.acceptance) == (0, 0, 1.0)
     rng = random.Random(0)
     for _ in range(100):
-        table.sample(rng)
-    assert table.accepted == 100
-    assert table.acceptance == 100 / table.drawn
+        region.sample_path(rng)
+    assert region.accepted == 100
+    assert region.acceptance == 100 / region.drawn
 
 
 @pytest.mark.parametrize("share", [None, 0.3])
@@ -182,7 +184,8 @@ def test_every_walk_ends_within_its_budget(
     space = space_of("micro_10k")
     low, high = space.source.cheapest, space.source.dearest
     budget = int(low + share * (high - low))
-    path = space.walk(lambda _, edges: data.draw(st.sampled_from(edges)), budget)
+    region = space.within(Limits(macs=budget))
+    path = region.walk(random.Random(0), lambda _, edges: data.draw(st.sampled_from(edges)))
     assert low <= space.macs(path) <= budget
 
 
@@ -196,4 +199,4 @@ def test_walk_offers_every_feasible_choice_and_no_other(cost_of: dict[ChoicePath
             assert {edge.choice for edge in edges} == expected
             return next(edge for edge in edges if edge.choice == goal[index])
 
-        assert space.walk(pick, budget) == goal
+        assert space.within(Limits(macs=budget)).walk(random.Random(0), pick) == goal

@@ -1,0 +1,142 @@
+"""Opening the study of a search: a journal file or a database, new, resumed or joined."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.exc import SQLAlchemyError
+
+from nasaug.search.journal import open_journal
+from nasaug.search.workers import (
+    GRACE_SECONDS,
+    HEARTBEAT_SECONDS,
+    Presence,
+    fail_abandoned_trials,
+    fail_lost_trials,
+    requeue,
+    running,
+)
+from nasaug.supernet import Limits, SearchSpace
+
+COSTS = ("macs", "params", "memory", "latency")
+"""Objectives that are minimised, and need no judging."""
+
+
+def open_study(
+    storage: str | Path | BaseStorage,
+    name: str,
+    sampler: BaseSampler,
+    objectives: Sequence[str],
+    facts: Mapping[str, Any],
+    presence: Presence,
+    resume: bool,
+    join: bool,
+) -> optuna.Study:
+    """The study `name`, its facts checked, the trials of dead workers failed and queued again.
+
+    Raises: ValueError for a storage that cannot be used, for a stored study of other facts (the
+        difference named), for one that is there unasked or in use, and for none to join.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    directions = ["minimize" if one in COSTS else "maximize" for one in objectives]
+    try:
+        opened = _open_storage(storage, exclusive=not join and not presence.others())
+        if join:
+            study = optuna.load_study(study_name=name, storage=opened, sampler=sampler)
+        else:
+            study = optuna.create_study(
+                storage=opened,
+                study_name=name,
+                sampler=sampler,
+                directions=directions,
+                load_if_exists=resume,
+            )
+    except KeyError:
+        raise ValueError(
+            f"{storage} holds no study {name!r} to join; begin it without --join (a study is named "
+            "by its supernet's weights: another machine needs a copy of the run's supernet/)"
+        ) from None
+    except optuna.exceptions.DuplicatedStudyError:
+        raise ValueError(f"{storage} already holds a study {name!r}: resume it") from None
+    except (optuna.exceptions.OptunaError, SQLAlchemyError, ImportError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise ValueError(f"the storage {storage} cannot be used: {reason}") from None
+    _check_facts(study, facts)
+    if join:
+        fail_lost_trials(study, presence)
+    else:
+        _take_over(study, opened, presence)
+    return study
+
+
+def space_facts(space: SearchSpace) -> dict[str, Any]:
+    """What tells spaces apart across processes: a digest, and the decisions by name."""
+    text = repr((space.target.to_json(), [row.decisions for row in space.rows]))
+    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return {"space": digest, "target": space.target.name}
+
+
+def limits_facts(limits: Limits) -> dict[str, Any]:
+    return {"limits": limits.given}
+
+
+def _open_storage(storage: str | Path | BaseStorage, exclusive: bool) -> BaseStorage:
+    if isinstance(storage, BaseStorage):
+        return storage
+    if isinstance(storage, Path) or "://" not in storage:
+        if exclusive:
+            return open_journal(Path(storage))
+        return JournalStorage(JournalFileBackend(str(storage)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return RDBStorage(
+            storage,
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=GRACE_SECONDS,
+            heartbeat_stale_trial_callback=requeue,
+        )
+
+
+def _check_facts(study: optuna.Study, facts: Mapping[str, Any]) -> None:
+    stored = study.user_attrs
+    for name, value in facts.items():
+        if stored.get(name, value) != value:
+            raise ValueError(
+                f"the stored study {study.study_name!r} has another {name}: "
+                f"{_difference(stored[name], value)}; choose another name or storage"
+            )
+        if name not in stored:
+            study.set_user_attr(name, value)
+
+
+def _difference(stored: Any, mine: Any) -> str:
+    if isinstance(stored, dict) and isinstance(mine, dict):
+        keys = [key for key in sorted({*stored, *mine}) if stored.get(key) != mine.get(key)]
+        return ", ".join(f"{key} {stored.get(key)}, not {mine.get(key)}" for key in keys)
+    return f"{stored}, not {mine}"
+
+
+def _take_over(study: optuna.Study, storage: BaseStorage, presence: Presence) -> None:
+    """Make sure that nobody else works on the study. Raises: ValueError if somebody does."""
+    rule = f"another process is working on the study {study.study_name!r}; join it (--join)"
+    if presence.others():
+        raise ValueError(rule)
+    if not isinstance(storage, RDBStorage):
+        fail_abandoned_trials(study)
+        return
+    fail_lost_trials(study, presence)
+    waited_until = time.monotonic() + GRACE_SECONDS + HEARTBEAT_SECONDS
+    while running(study):
+        if time.monotonic() > waited_until:
+            raise ValueError(rule)
+        time.sleep(1)
+        fail_lost_trials(study, presence)

@@ -1,0 +1,169 @@
+"""How the supernet is trained: the steps that `SUPERNET_METHODS` names.
+
+A supernet is one set of elastic weights for all members of a space; a step passes some members
+through the batch and leaves their mean gradient behind, so that the learning rate means the same
+whichever the method. They differ in which members, and in what these learn from:
+
+single-path   one member, uniform over the space (Guo et al., ECCV 2020).
+fair          m members that use every choice of every row equally often (FairNAS, Chu et al.,
+              2019, arXiv 1907.01845, strict fairness).
+edge-dropout  one member, the join of the edges that survive a dropout whose rate rises to 1 (Bender
+              et al., ICML 2018); its limit is single-path.
+sandwich      the largest on the labels; the smallest and k random ones on what the largest says
+              (BigNAS, Yu et al., 2020, arXiv 2003.11142).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import torch
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from nasaug.search.paths import dropout_path, fair_passes, fair_paths
+from nasaug.supernet import Network, SearchSpace, did_you_mean
+from nasaug.training import Batch, Losses, State, Step
+
+
+def _known_method(name: str) -> str:
+    if name not in SUPERNET_METHODS:
+        raise ValueError(f"unknown method {name!r}: {did_you_mean(name, SUPERNET_METHODS)}")
+    return name
+
+
+class SupernetOptions(BaseModel):
+    """How the supernet is trained; an option of another method than `method` has no effect.
+
+    fair_over: what is dealt out fairly, a row's joint choices (kernel, expand ratio and width at
+    once; as FairNAS) or each decision by itself, which takes far fewer passes. edge_dropout: the
+    rate at the start; it rises linearly and is 1 from the share `edge_dropout_until` of training
+    on. random_paths: the k of the sandwich. temperature: softens the sandwich's logits.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Annotated[str, AfterValidator(_known_method)] = "single-path"
+    fair_over: Literal["choices", "decisions"] = "choices"
+    edge_dropout: float = Field(0.0, ge=0, le=1)
+    edge_dropout_until: float = Field(0.5, gt=0, le=1)
+    random_paths: int = Field(2, ge=0, le=64)
+    temperature: float = Field(1.0, gt=0, le=100)
+
+
+def supernet_step(space: SearchSpace, options: SupernetOptions) -> Step:
+    """The step that trains a supernet of `space` as `options` say."""
+    return SUPERNET_METHODS[options.method](space, options)
+
+
+def passes_per_step(space: SearchSpace, options: SupernetOptions) -> int:
+    """How many members see the batch in a step, for comparisons at equal numbers of passes."""
+    if options.method == "fair":
+        return fair_passes(space, options.fair_over)
+    return 2 + options.random_paths if options.method == "sandwich" else 1
+
+
+def single_path_step(space: SearchSpace) -> Step:
+    """Each step trains one path, drawn uniformly from `space`, on the shared weights."""
+
+    def step(net: Network, batch: Batch, state: State) -> Losses:
+        images, labels = batch
+        path = space.sample(state.rng)
+        with state.autocast():
+            loss = state.loss(net(images, path), labels)
+        loss.backward()
+        return {"path": loss.detach()}
+
+    return step
+
+
+def fair_step(space: SearchSpace, options: SupernetOptions) -> Step:
+    """Each step trains the paths of `fair_paths`, then the weights change once."""
+
+    def step(net: Network, batch: Batch, state: State) -> Losses:
+        images, labels = batch
+        paths = fair_paths(space, state.rng, state.step, options.fair_over)
+        total = torch.zeros((), device=images.device)
+        for path in paths:
+            with state.autocast():
+                loss = state.loss(net(images, space.architecture(path)), labels)
+            (loss / len(paths)).backward()
+            total += loss.detach()
+        return {"path": total / len(paths)}
+
+    return step
+
+
+def edge_dropout_step(space: SearchSpace, options: SupernetOptions) -> Step:
+    """Each step trains the path of `dropout_path` at the rate that is due."""
+
+    def step(net: Network, batch: Batch, state: State) -> Losses:
+        images, labels = batch
+        path = dropout_path(space, state.rng, dropout_rate(options, state.progress))
+        with state.autocast():
+            loss = state.loss(net(images, space.architecture(path)), labels)
+        loss.backward()
+        return {"path": loss.detach()}
+
+    return step
+
+
+def dropout_rate(options: SupernetOptions, progress: float) -> float:
+    """The edge dropout's rate when the share `progress` of training is done."""
+    risen = min(1.0, progress / options.edge_dropout_until)
+    return options.edge_dropout + (1 - options.edge_dropout) * risen
+
+
+def sandwich_step(space: SearchSpace, options: SupernetOptions) -> Step:
+    """Each step trains the largest member on the labels, the target and `random_paths` uniform
+    ones on the largest's logits: KL(softmax(z_largest / T) || softmax(z / T)) T^2, where
+    z_largest is detached.
+
+    BigNAS sums the passes' gradients; here they are averaged. `random` is the mean of its losses.
+    """
+
+    def step(net: Network, batch: Batch, state: State) -> Losses:
+        images, labels = batch
+        passes = 2 + options.random_paths
+        with state.autocast():
+            teacher = net(images)
+            loss = state.loss(teacher, labels)
+        (loss / passes).backward()
+        losses = {"largest": loss.detach()}
+        soft = teacher.detach().float() / options.temperature
+        students = {"smallest": [space.target]}
+        if options.random_paths:
+            students["random"] = [space.sample(state.rng) for _ in range(options.random_paths)]
+        for name, archs in students.items():
+            total = torch.zeros((), device=images.device)
+            for arch in archs:
+                with state.autocast():
+                    loss = distillation(net(images, arch), soft, options.temperature)
+                (loss / passes).backward()
+                total += loss.detach()
+            losses[name] = total / len(archs)
+        return losses
+
+    return step
+
+
+def distillation(logits: Tensor, soft: Tensor, temperature: float) -> Tensor:
+    """Mean KL divergence of softmax(logits / T) from softmax(soft), times T^2.
+
+    T^2 keeps the gradient's size as T changes (Hinton et al., 2015). logits, soft (N, classes);
+    `soft` is already divided by T.
+    """
+    student = F.log_softmax(logits.float() / temperature, dim=1)
+    teacher = F.log_softmax(soft, dim=1)
+    divergence = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+    return divergence * temperature**2
+
+
+SUPERNET_METHODS: dict[str, Callable[[SearchSpace, SupernetOptions], Step]] = {
+    "single-path": lambda space, options: single_path_step(space),
+    "fair": fair_step,
+    "edge-dropout": edge_dropout_step,
+    "sandwich": sandwich_step,
+}
