@@ -3,7 +3,8 @@
 from nasaug.search.budget import format_macs, parse_band, parse_budget, parse_memory
 from nasaug.search.evolution import EvolutionSampler
 from nasaug.search.helpfulness import Helpfulness, Measured
-from nasaug.search.inherited import InheritedAccuracy
+from nasaug.search.inherited import Answers, InheritedAccuracy, Spent
+from nasaug.search.racing import PairedRace
 from nasaug.search.rank import Estimate, RankReport, draw_stratified, rank_report
 from nasaug.search.samplers import FeasibleSampler
 from nasaug.search.study import (
@@ -26,6 +27,7 @@ from nasaug.search.supernet_steps import (
 __all__ = [
     "SAMPLERS",
     "SUPERNET_METHODS",
+    "Answers",
     "Estimate",
     "Evaluate",
     "EvolutionSampler",
@@ -33,9 +35,11 @@ __all__ = [
     "Helpfulness",
     "InheritedAccuracy",
     "Measured",
+    "PairedRace",
     "Race",
     "RankReport",
     "SearchInterrupted",
+    "Spent",
     "SupernetOptions",
     "draw_stratified",
     "format_macs",

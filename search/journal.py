@@ -26,4 +26,5 @@ def open_journal(path: Path) -> JournalStorage:
         if whole != data:
             with path.open("r+b") as file:
                 file.truncate(len(whole))
-    return JournalStorage(JournalFileBackend(str(path)))
+    # Optuna would wait for ever for a stale lock that was made by a relative path.
+    return JournalStorage(JournalFileBackend(str(path.resolve())))

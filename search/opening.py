@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,30 @@ COSTS = ("macs", "params", "memory", "latency")
 """Objectives that are minimised, and need no judging."""
 
 
+def open_storage(storage: str | Path | BaseStorage, exclusive: bool) -> BaseStorage:
+    """A journal file's path, a database URL or an Optuna storage as the latter. An `exclusive`
+    journal is mended. Raises: ValueError for a storage that cannot be used.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if isinstance(storage, BaseStorage):
+        return storage
+    if isinstance(storage, Path) or "://" not in storage:
+        if exclusive:
+            return open_journal(Path(storage))
+        return JournalStorage(JournalFileBackend(str(Path(storage).resolve())))
+    with warnings.catch_warnings(), _named(storage):
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return RDBStorage(
+            storage,
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=GRACE_SECONDS,
+            heartbeat_stale_trial_callback=requeue,
+        )
+
+
 def open_study(
-    storage: str | Path | BaseStorage,
+    storage: BaseStorage,
+    place: str,
     name: str,
     sampler: BaseSampler,
     objectives: Sequence[str],
@@ -43,67 +66,69 @@ def open_study(
 ) -> optuna.Study:
     """The study `name`, its facts checked, the trials of dead workers failed and queued again.
 
+    `place` is what people call the storage.
+
     Raises: ValueError for a storage that cannot be used, for a stored study of other facts (the
         difference named), for one that is there unasked or in use, and for none to join.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     directions = ["minimize" if one in COSTS else "maximize" for one in objectives]
-    try:
-        opened = _open_storage(storage, exclusive=not join and not presence.others())
-        if join:
-            study = optuna.load_study(study_name=name, storage=opened, sampler=sampler)
-        else:
-            study = optuna.create_study(
-                storage=opened,
-                study_name=name,
-                sampler=sampler,
-                directions=directions,
-                load_if_exists=resume,
-            )
-    except KeyError:
-        raise ValueError(
-            f"{storage} holds no study {name!r} to join; begin it without --join (a study is named "
-            "by its supernet's weights: another machine needs a copy of the run's supernet/)"
-        ) from None
-    except optuna.exceptions.DuplicatedStudyError:
-        raise ValueError(f"{storage} already holds a study {name!r}: resume it") from None
-    except (optuna.exceptions.OptunaError, SQLAlchemyError, ImportError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise ValueError(f"the storage {storage} cannot be used: {reason}") from None
+    with _named(place):
+        try:
+            if join:
+                study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
+            else:
+                study = optuna.create_study(
+                    storage=storage,
+                    study_name=name,
+                    sampler=sampler,
+                    directions=directions,
+                    load_if_exists=resume,
+                )
+        except KeyError:
+            raise ValueError(
+                f"{place} holds no study {name!r} to join; begin it without --join (a study is "
+                "named by its supernet's weights: another machine needs a copy of the run's "
+                "supernet/)"
+            ) from None
+        except optuna.exceptions.DuplicatedStudyError:
+            raise ValueError(f"{place} already holds a study {name!r}: resume it") from None
     _check_facts(study, facts)
     if join:
         fail_lost_trials(study, presence)
     else:
-        _take_over(study, opened, presence)
+        _take_over(study, storage, presence)
     return study
 
 
+@contextmanager
+def _named(place: str) -> Iterator[None]:
+    """Raises: ValueError naming the storage instead of a database's or a driver's error."""
+    try:
+        yield
+    except (optuna.exceptions.OptunaError, SQLAlchemyError, ImportError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise ValueError(f"the storage {place} cannot be used: {reason}") from None
+
+
+def close_storage(storage: BaseStorage) -> None:
+    """Give a database's connections back; they are opened again when needed."""
+    storage.remove_session()
+    if isinstance(storage, RDBStorage):
+        storage.engine.dispose()
+
+
 def space_facts(space: SearchSpace) -> dict[str, Any]:
-    """What tells spaces apart across processes: a digest, and the decisions by name."""
+    """What tells spaces apart across processes: the decisions by name, and a digest of the rest."""
     text = repr((space.target.to_json(), [row.decisions for row in space.rows]))
-    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-    return {"space": digest, "target": space.target.name}
+    return {
+        "target": space.target.name,
+        "decisions": {name: list(values) for name, values in space.decisions.items()},
+        "space": hashlib.blake2b(text.encode(), digest_size=16).hexdigest(),
+    }
 
 
 def limits_facts(limits: Limits) -> dict[str, Any]:
     return {"limits": limits.given}
-
-
-def _open_storage(storage: str | Path | BaseStorage, exclusive: bool) -> BaseStorage:
-    if isinstance(storage, BaseStorage):
-        return storage
-    if isinstance(storage, Path) or "://" not in storage:
-        if exclusive:
-            return open_journal(Path(storage))
-        return JournalStorage(JournalFileBackend(str(storage)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return RDBStorage(
-            storage,
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=GRACE_SECONDS,
-            heartbeat_stale_trial_callback=requeue,
-        )
 
 
 def _check_facts(study: optuna.Study, facts: Mapping[str, Any]) -> None:
@@ -121,7 +146,8 @@ def _check_facts(study: optuna.Study, facts: Mapping[str, Any]) -> None:
 def _difference(stored: Any, mine: Any) -> str:
     if isinstance(stored, dict) and isinstance(mine, dict):
         keys = [key for key in sorted({*stored, *mine}) if stored.get(key) != mine.get(key)]
-        return ", ".join(f"{key} {stored.get(key)}, not {mine.get(key)}" for key in keys)
+        shown = ", ".join(f"{key} {stored.get(key)}, not {mine.get(key)}" for key in keys[:3])
+        return f"{shown} and {len(keys) - 3} more" if len(keys) > 3 else shown
     return f"{stored}, not {mine}"
 
 

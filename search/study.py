@@ -14,7 +14,14 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nasaug.search.evolution import EvolutionSampler
-from nasaug.search.opening import COSTS, limits_facts, open_study, space_facts
+from nasaug.search.opening import (
+    COSTS,
+    close_storage,
+    limits_facts,
+    open_storage,
+    open_study,
+    space_facts,
+)
 from nasaug.search.samplers import FeasibleSampler, nsga2, tpe
 from nasaug.search.workers import WORKER, WRITTEN, Presence, fail_lost_trials, requeue, running
 from nasaug.supernet import (
@@ -98,12 +105,18 @@ def search(
     facts = space_facts(space) | limits_facts(limits) | {"objectives": list(objectives)}
     own_sampler = SAMPLERS[sampler](space, region, seed)
     presence = Presence(workers)
+    opened: BaseStorage | None = None
     try:
-        study = open_study(storage, name, own_sampler, objectives, facts, presence, resume, join)
+        opened = open_storage(storage, exclusive=not join and not presence.others())
+        study = open_study(
+            opened, str(storage), name, own_sampler, objectives, facts, presence, resume, join
+        )
         objective = _objective(space, region, evaluate, race, objectives, judged, presence)
         _work(study, objective, trials, presence, watch)
     finally:
         presence.leave()
+        if opened is not None and opened is not storage:
+            close_storage(opened)
     return study
 
 

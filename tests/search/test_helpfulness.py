@@ -183,7 +183,7 @@ def test_batches_are_taken_once_and_only_as_many_as_asked(
 
 
 def test_too_few_pairs_or_batches_are_refused(supernet: Network, space: SearchSpace) -> None:
-    with pytest.raises(ValueError, match="pairs must be at least 2 .* but got 1"):
+    with pytest.raises(ValueError, match=r"pairs must be at least 2 .* but got 1"):
         Helpfulness(supernet, space.target, TRAINING, VALIDATION, 1)
     with pytest.raises(ValueError, match="4 pairs needs 4 training batches, but there are 3"):
         Helpfulness(supernet, space.target, TRAINING, VALIDATION, 4)

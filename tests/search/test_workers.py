@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -25,6 +26,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from nasaug.search import search
 from nasaug.search.workers import WORKER, Presence
 from nasaug.supernet import SearchSpace, load_target
+
+# Optuna's check of a database's version leaves its own connections to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 PROGRAM = Path(__file__).with_name("sharing.py")
 SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -51,6 +55,14 @@ def _wait_until_judging(process: subprocess.Popen[str]) -> None:
 def _wait_for_the_end(process: subprocess.Popen[str]) -> None:
     said = process.communicate(timeout=120)
     assert process.returncode == 0, said
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[RDBStorage]:
+    storage = RDBStorage(url)
+    yield storage
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def _judged(folder: Path) -> list[tuple[int, str]]:
@@ -100,13 +112,16 @@ def _server(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(params=["journal", "postgresql"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "journal":
-        return str(tmp_path / "study.journal")
+        yield str(tmp_path / "study.journal")
+        return
     url = str(request.getfixturevalue("postgresql"))
-    for summary in optuna.get_all_study_summaries(url):
-        optuna.delete_study(study_name=summary.study_name, storage=url)
-    return url
+    with _opened(url) as database:
+        for summary in optuna.get_all_study_summaries(database):
+            optuna.delete_study(study_name=summary.study_name, storage=database)
+    yield url
+    gc.collect()
 
 
 def test_two_workers_share_a_study_and_judge_nothing_twice(storage: str, tmp_path: Path) -> None:
