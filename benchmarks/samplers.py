@@ -98,7 +98,7 @@ def supernet(run: Path, seeds: int, trials: int) -> None:
     setting = prepare(config)
     space = config.make_space(setting.target)
     weights = load_weights(run / "supernet" / "weights.safetensors")
-    judge = Remembered(space, weights, inherited_accuracy(setting, space, weights), run)
+    judge = Remembered(space, weights, inherited_accuracy(setting, weights), run)
     found: dict[str, list[float]] = {name: [] for name in SAMPLERS}
     for seed in range(seeds):
         for name in SAMPLERS:

@@ -79,7 +79,7 @@ def write_csv(table: LatencyTable) -> str:
     out = io.StringIO()
     fitted = {"scale": repr(table.scale), "overhead_us": _microseconds(table.overhead)}
     facts = {**table.facts, **fitted}
-    print(TITLE, *(f"# {key}: {value}" for key, value in facts.items()), sep="\n", file=out)
+    out.writelines(f"{line}\n" for line in (TITLE, *(f"# {k}: {v}" for k, v in facts.items())))
     writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     for key in sorted(table.timings, key=lambda key: (-key.size, key.in_channels, str(key))):

@@ -25,7 +25,7 @@ from nasaug.supernet.leaves import (
     SqueezeLeaf,
 )
 
-# Old enough for ONNX Runtime 1.14 to read.
+# Not the newest that onnx can write: an ONNX Runtime refuses what is newer than itself.
 OPSET, IR_VERSION = 17, 8
 Array = NDArray[np.float32]
 Weights = Callable[[str, tuple[int, ...]], Array]

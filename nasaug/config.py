@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from nasaug.devices import load_latency_table, parse_latency
 from nasaug.netaug import NetAugOptions
 from nasaug.search import SAMPLERS, SupernetOptions, parse_band, parse_budget, parse_memory
 from nasaug.supernet import Architecture, Limits, SearchSpace, did_you_mean, published_factors
@@ -151,7 +152,7 @@ class SearchConfig(RunConfig):
     budget_from: Annotated[int | None, _optional(parse_budget)] = None
     max_params: Annotated[int | None, _optional(lambda t: parse_budget(t, "parameters"))] = None
     max_memory: Annotated[int | None, _optional(parse_memory)] = None
-    max_latency: int | None = None
+    max_latency: Annotated[int | None, _optional(parse_latency)] = None
     latency_table: str | None = None
     objectives: Annotated[tuple[str, ...], BeforeValidator(_objectives)] = ("accuracy",)
     trials: int = Field(24, ge=1, le=1_000_000)
@@ -201,8 +202,6 @@ class SearchConfig(RunConfig):
         space = self.space.around(target)
         if self.latency_table is None:
             return space
-        from nasaug.devices import load_latency_table
-
         return space.priced(load_latency_table(Path(self.latency_table)))
 
 

@@ -20,7 +20,7 @@ from optuna import Study
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nasaug.search.samplers import FeasibleSampler
+from nasaug.search.samplers import JUDGED, FeasibleSampler
 from nasaug.supernet import ChoicePath, Edge, Region, SearchSpace
 
 POPULATION = 16
@@ -41,7 +41,8 @@ class EvolutionSampler(FeasibleSampler):
     def propose(
         self, study: Study, trial: FrozenTrial, earlier: list[FrozenTrial], rng: random.Random
     ) -> ChoicePath:
-        finished = [other for other in earlier if other.state == TrialState.COMPLETE]
+        # A candidate that lost a race has an interim accuracy, which will do for a tournament.
+        finished = [other for other in earlier if other.state in JUDGED]
         if len(finished) < self._population:
             return self.region.sample_path(rng)
         population = finished[-self._population :]
@@ -75,7 +76,13 @@ class EvolutionSampler(FeasibleSampler):
 def _gains(trials: list[FrozenTrial], directions: Sequence[StudyDirection]) -> NDArray[np.float64]:
     """The trials' values (trials, objectives), each turned so that more is better."""
     signs = [1 if direction == StudyDirection.MAXIMIZE else -1 for direction in directions]
-    return np.array([trial.values for trial in trials]) * signs
+    values = [
+        trial.values
+        if trial.state == TrialState.COMPLETE
+        else [*trial.intermediate_values.values()]
+        for trial in trials
+    ]
+    return np.array(values) * signs
 
 
 def _dominated_by(

@@ -19,6 +19,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nasaug.supernet import ChoicePath, Edge, Region, SearchSpace
 
+JUDGED = (TrialState.COMPLETE, TrialState.PRUNED)
+"""Trials whose candidate was judged: on everything, or until it lost a race."""
+
 FIRST_TRIALS = 16
 """Uniform draws before TPE models anything, and the population of NSGA-II."""
 

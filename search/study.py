@@ -22,7 +22,7 @@ from nasaug.search.opening import (
     open_study,
     space_facts,
 )
-from nasaug.search.samplers import FeasibleSampler, nsga2, tpe
+from nasaug.search.samplers import JUDGED, FeasibleSampler, nsga2, tpe
 from nasaug.search.workers import WORKER, WRITTEN, Presence, fail_lost_trials, requeue, running
 from nasaug.supernet import (
     Architecture,
@@ -55,7 +55,6 @@ class SearchInterrupted(KeyboardInterrupt):
 
 
 INCUMBENTS = 4
-JUDGED = (TrialState.COMPLETE, TrialState.PRUNED)
 POLL_SECONDS = 0.2
 
 
@@ -126,6 +125,14 @@ def ranking(study: optuna.Study, space: SearchSpace) -> list[tuple[ChoicePath, F
     for trial in _finished(study):
         first.setdefault(space.path_of(trial.params), trial)
     return sorted(first.items(), key=lambda item: (-item[1].values[0], space.macs(item[0])))
+
+
+def losers(study: optuna.Study, space: SearchSpace) -> list[tuple[ChoicePath, float]]:
+    """The distinct architectures that lost a race, with their interim accuracy, best first."""
+    first: dict[ChoicePath, float] = {}
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)):
+        first.setdefault(space.path_of(trial.params), trial.intermediate_values[0])
+    return sorted(first.items(), key=lambda item: (-item[1], space.macs(item[0])))
 
 
 def pareto_front(study: optuna.Study, space: SearchSpace) -> list[tuple[ChoicePath, FrozenTrial]]:

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 # Each room and the rooms that it may import, besides itself.
 MAY_IMPORT = {
     "supernet": set[str](),
+    "devices": {"supernet"},
     "training": {"supernet"},
     "search": {"supernet", "training"},
     "netaug": {"supernet", "training"},

@@ -86,7 +86,7 @@ def measure_table(
         table, measured, noisy = _measured_rows(backend, space, earlier, kept, order)
         table, timings = _fitted(backend, table, networks, order)
     agreement = judge(table, networks.judged, timings) if networks.judged else None
-    facts = _facts(earlier, conditions, arch.name, order, agreement)
+    facts = _facts(earlier, conditions, arch.name, len(networks.fit), order.repeats, agreement)
     table = LatencyTable(table.timings, table.scale, table.overhead, facts)
     write_atomically(path, write_csv(table))
     repeats_path.unlink(missing_ok=True)
@@ -118,7 +118,8 @@ def _check_place(path: Path, repeats: Path, resume: bool) -> None:
 
 def _draw(space: SearchSpace, order: Order, seed: int) -> Networks:
     rng = random.Random(f"latency-table {seed}")
-    fit = draw_networks(space, CALIBRATION, rng)
+    count = max(1, min(CALIBRATION, space.count() - order.validate))
+    fit = draw_networks(space, count, rng)
     return Networks(fit, draw_networks(space, order.validate, rng, without=fit))
 
 
@@ -165,7 +166,8 @@ def _facts(
     earlier: LatencyTable,
     conditions: dict[str, str],
     target: str,
-    order: Order,
+    fitted: int,
+    repeats: int,
     agreement: Agreement | None,
 ) -> dict[str, str]:
     before = {key: value for key, value in earlier.facts.items() if key not in JUDGEMENT}
@@ -176,8 +178,8 @@ def _facts(
         "nasaug": version("nasaug"),
         "measured": date.today().isoformat(),
         "targets": ", ".join(dict.fromkeys([*targets, target])),
-        "repeats": str(order.repeats),
-        "scaled_on": f"{CALIBRATION} networks of the space around {target}",
+        "repeats": str(repeats),
+        "scaled_on": f"{fitted} networks of the space around {target}",
     }
     if agreement is not None:
         facts["validated_on"] = f"{agreement.networks} other networks of that space"

@@ -13,10 +13,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nasaug.config import SearchConfig
 from nasaug.console import emit_json, emit_table, progress_bar, say, show_log_messages
-from nasaug.pipelines.judging import inherited_accuracy, make_judge
+from nasaug.pipelines.judging import inherited_accuracy, make_judging
 from nasaug.pipelines.supernet import FOLDER, is_supernet, rank_warning, trained_supernet
 from nasaug.pipelines.team import fellow_workers
-from nasaug.search import SearchInterrupted, pareto_front, ranking, search
+from nasaug.search import SearchInterrupted, losers, pareto_front, ranking, search
 from nasaug.setting import Setting, prepare
 from nasaug.supernet import (
     Architecture,
@@ -102,11 +102,13 @@ def _searched(
     join: bool,
 ) -> optuna.Study:
     """The study, run to its end. Raises: KeyboardInterrupt after saying the best so far."""
+    judging = make_judging(config, setting, space, supernet)
+    name = config.study or _study_name(config, setting, run)
     try:
         with progress_bar("search") as bar:
-            return search(
+            study = search(
                 space,
-                make_judge(config, setting, space, supernet),
+                judging.evaluate,
                 config.limits,
                 config.storage or run.path / "study.journal",
                 config.sampler,
@@ -114,8 +116,9 @@ def _searched(
                 config.seed,
                 resume,
                 bar,
-                config.study or _study_name(config, setting, run),
+                name,
                 config.objectives,
+                judging.race,
                 workers=run.path / "workers",
                 join=join,
             )
@@ -126,6 +129,12 @@ def _searched(
             say(f"best so far: {config.objectives[0]} {trial.values[0]:.4f}, {_costs(space, path)}")
             say(str(space.architecture(path).canonical()))
         raise
+    spent = judging.accuracy.spent
+    say(
+        f"judged with {spent.validation:,} validation images, and {spent.calibration:,} training "
+        "images for batch norm"
+    )
+    return study
 
 
 def _study_name(config: SearchConfig, setting: Setting, run: RunFolder) -> str:
@@ -154,7 +163,7 @@ def _written(
     counts = count_with_fvcore(winner)
     assert counts["conv"] + counts["linear"] == best["macs"], f"fvcore counts {counts}"
     if best["accuracy"] is None:
-        best["accuracy"] = inherited_accuracy(setting, space, supernet)(space.embed(winner))
+        best["accuracy"] = inherited_accuracy(setting, supernet)(space.embed(winner))
     result = {
         "target": config.target,
         "data": config.data.name,
@@ -167,6 +176,7 @@ def _written(
         "space": config.space.resolved(setting.target.name),
         "seed": config.seed,
         "trials": summary["trials"],
+        "study": study.study_name,
         "supernet": f"{FOLDER}/weights.safetensors",
     }
     write_json(run.path / "best.json", result)
@@ -187,12 +197,18 @@ def _summary(
     several = len(config.objectives) > 1
     ranked = ranking(study, space)
     listed = pareto_front(study, space) if several else ranked[:SHOWN]
+    rows = [_row(config, space, one) for one in listed]
+    if not several:
+        rows += [
+            {**_costs(space, path), "accuracy": interim, "lost_race": True}
+            for path, interim in losers(study, space)[: SHOWN - len(rows)]
+        ]
     path, trial = ranked[0]
     winner = space.architecture(path, f"{setting.target.name}-largest").canonical()
     states = [trial.state for trial in study.get_trials(deepcopy=False)]
     return {
         "best": {**_row(config, space, (path, trial)), "architecture": winner.to_dict()},
-        "front" if several else "top": [_row(config, space, one) for one in listed],
+        "front" if several else "top": rows,
         "trials": states.count(TrialState.COMPLETE) + states.count(TrialState.PRUNED),
         "pruned": states.count(TrialState.PRUNED),
         "acceptance": region.acceptance,
@@ -241,8 +257,13 @@ def _show(config: SearchConfig, name: str, best: dict[str, Any]) -> None:
         else f"{title} within {config.budget:,} MACs",
         ("rank", *(words for _, words, _ in columns)),
         [
-            [str(place), *(text(row[key]) for key, _, text in columns)]
-            for place, row in enumerate(rows, 1)
+            [_place(number, row), *(text(row[key]) for key, _, text in columns)]
+            for number, row in enumerate(rows, 1)
         ],
         left=0,
     )
+
+
+def _place(number: int, row: dict[str, Any]) -> str:
+    """Its rank; for one that lost a race and whose accuracy is an estimate, a word."""
+    return "lost" if row.get("lost_race") else str(number)

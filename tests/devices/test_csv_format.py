@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasaug.devices import LatencyTable, RowKey, Timing, load_latency_table, read_csv, write_csv
@@ -88,6 +89,7 @@ TABLES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(TABLES)
 def test_what_is_written_reads_back_exactly(table: LatencyTable) -> None:
     assert read_csv(write_csv(table)) == table
@@ -102,6 +104,7 @@ def test_a_file_reads_back_exactly(tmp_path: Path) -> None:
         assert load_latency_table(path) == table
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8"), max_size=200))
 def test_any_text_is_a_table_or_a_value_error(text: str) -> None:
     lines = ["kind,in_channels,size,median_us", "linear,3,1,2"]
@@ -165,6 +168,16 @@ def test_a_mistake_is_said_with_its_line_and_column(line: str, said: str) -> Non
 def test_a_file_that_is_no_table(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         read_csv(text, "board.csv")
+
+
+def test_the_example_of_the_documentation_is_a_table() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "latency.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```csv\n(.*?)```", page, re.DOTALL)
+    table = read_csv(example)
+    assert len(table.timings) == 6
+    assert table.facts["backend"] == "onnxruntime"
+    assert table.overhead > 0
+    assert write_csv(table).splitlines()[16] == ",".join(COLUMNS)
 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasaug.devices import format_latency, parse_latency
@@ -48,6 +48,7 @@ def test_refuses_what_is_out_of_range(text: str | int) -> None:
         parse_latency(text)
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 10**6),
     st.integers(0, 999),
@@ -64,6 +65,7 @@ def test_is_exact(whole: int, thousandths: int, unit: str, blank: str) -> None:
             parse_latency(text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12))
 def test_any_other_text_is_a_value_error(text: str) -> None:
     try:
@@ -87,6 +89,7 @@ def test_writes(nanoseconds: int, text: str) -> None:
     assert format_latency(nanoseconds) == text
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3600 * 10**9))
 def test_what_is_written_reads_back(nanoseconds: int) -> None:
     assert abs(parse_latency(format_latency(nanoseconds)) - nanoseconds) <= nanoseconds / 1000

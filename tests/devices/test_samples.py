@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasaug.devices import Timing
@@ -32,6 +32,7 @@ def test_a_disturbed_burst_counts_for_nothing_once_a_calm_one_is_there() -> None
     assert timing_of([[2000] * 6, [1000, 1100, 1050]]).median == 1050
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1000, 1150), min_size=2, max_size=50))
 def test_median_and_quartiles_on_a_quiet_machine_are_those_of_all(repeats: list[int]) -> None:
     timing = timing_of([repeats])

@@ -15,7 +15,7 @@ import pytest
 from nasaug.cli import COMMANDS
 
 Nasaug = Callable[..., Any]
-HEAVY = ("torch", "optuna", "pydantic", "networkx", "yaml", "rich", "fvcore", "numpy")
+HEAVY = ("torch", "matplotlib", "optuna", "pydantic", "networkx", "yaml", "rich", "fvcore", "numpy")
 
 
 def test_help_lists_every_command(nasaug: Nasaug) -> None:

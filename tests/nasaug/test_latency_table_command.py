@@ -87,6 +87,18 @@ def test_without_validation(nasaug: Nasaug, measured: Path) -> None:
     assert "spearman" not in load_latency_table(measured).facts
 
 
+def test_a_space_of_one_network_is_measured_but_not_validated(nasaug: Nasaug) -> None:
+    one = (*SMALL, "--set=space.kernel_growth=[0]", "--out=table.csv")
+    done = nasaug(*one)
+    assert done.code == 2
+    assert "4 different networks are wanted, but the space around micro_10k has 1" in done.said
+    done = nasaug(*one, "--validate=0", "--json")
+    assert done.code == 0
+    table = load_latency_table("table.csv")
+    assert table.facts["scaled_on"] == "1 networks of the space around micro_10k"
+    assert done.json["target_ns"] == table.predict(load_target("micro_10k", 10))
+
+
 def test_an_interrupted_measurement_goes_on(
     nasaug: Nasaug, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,7 +173,7 @@ def test_a_resume_without_anything_says_so_and_starts(nasaug: Nasaug) -> None:
         (["--validate=2"], "--validate must be 0 or at least 3, but got 2"),
         (
             ["--validate=5000"],
-            "5010 different networks are wanted, but the space around micro_10k has ",
+            "5001 different networks are wanted, but the space around micro_10k has ",
         ),
         (["--out=nowhere/table.csv"], "there is no folder nowhere; make it first"),
         (["--threads=0"], "--threads"),
