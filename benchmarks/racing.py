@@ -31,10 +31,17 @@ from typing import Any
 import numpy as np
 import torch
 from optuna.storages import InMemoryStorage
-from scipy.stats import binomtest, bootstrap, spearmanr
+from scipy.stats import binomtest, bootstrap
 from torch import Tensor
 
-from nasaug.search import Answers, InheritedAccuracy, PairedRace, search, single_path_step
+from nasaug.search import (
+    Answers,
+    InheritedAccuracy,
+    PairedRace,
+    rank_report,
+    search,
+    single_path_step,
+)
 from nasaug.supernet import Architecture, ChoicePath, Network, SearchSpace, load_target
 from nasaug.training import (
     Dataset,
@@ -59,8 +66,7 @@ VIEW = View(28, 1)
 CONFIDENCES = (1.0, 0.99, 0.95, 0.9)
 SHUFFLED = 100
 FIRST_PREDICTED, RIDGE = 16, 10.0
-HEADER = """| sequences | race | validation images | all images | same choice | accuracy lost (%) | \
-interim accuracy's error (%) |
+HEADER = """| sequences | race | validation images | all | same choice | lost (%) | interim (%) |
 |---|---|---|---|---|---|---|"""
 
 
@@ -70,7 +76,8 @@ def main() -> None:
     keep_caches()
     options.out.mkdir(parents=True, exist_ok=True)
     data = load_dataset(options.data)
-    supernet = trained_supernet(data, options.epochs, options.out / "supernet")
+    name = f"{options.data}-{options.epochs}"
+    supernet = trained_supernet(data, options.epochs, options.out / f"supernet-{name}")
     records = [recorded(supernet, data, seed, options) for seed in range(options.seeds)]
     everything = Record.of(records)
     images = everything.margins.shape[1]
@@ -160,7 +167,9 @@ class Record:
 
 def recorded(supernet: Network, data: Dataset, seed: int, options: Any) -> Record:
     """A search without races, its candidates' answers kept in a file."""
-    path = options.out / f"{options.data}-bn{options.bn}-{options.trials}-{seed}.npz"
+    path = (
+        options.out / f"{options.data}-{options.epochs}-bn{options.bn}-{options.trials}-{seed}.npz"
+    )
     if not path.exists():
         judge, paths = make_judge(supernet, data, options.bn), []
         answers = []
@@ -322,23 +331,13 @@ def compare_calibrations(supernet: Network, data: Dataset, record: Record, count
             found.append(evaluate(candidate, batches)["top1"])
         return found
 
+    macs = [record.macs[i] for i in chosen]
     test = accuracies(2048, evaluation_batches(data, data.test, VIEW))
     print(f"\n| images for batch norm | Spearman with test accuracy, {len(archs)} candidates |")
     print("|---|---|")
     for bn in (64, 128, 256, 512, 1024):
         validation = accuracies(bn, evaluation_batches(data, data.validation, VIEW))
-        print(f"| {bn} | {correlation(validation, test)} |", flush=True)
-
-
-def correlation(first: list[float], second: list[float]) -> str:
-    def statistic(x: Any, y: Any) -> float:
-        return float(spearmanr(x, y).statistic)
-
-    found = bootstrap(
-        (first, second), statistic, paired=True, vectorized=False, n_resamples=2000,
-        method="percentile", rng=0,
-    ).confidence_interval  # fmt: skip
-    return f"{statistic(first, second):.2f} ({found.low:.2f} to {found.high:.2f})"
+        print(f"| {bn} | {rank_report(validation, test, macs).spearman} |", flush=True)
 
 
 if __name__ == "__main__":

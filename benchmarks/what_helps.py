@@ -27,8 +27,13 @@ import numpy as np
 import torch
 
 from nasaug.netaug import Augmentation, NetAugOptions, netaug_step
-from nasaug.search import Helpfulness, InheritedAccuracy, draw_stratified, single_path_step
-from nasaug.search.rank import resampled_spearman, spearman
+from nasaug.search import (
+    Helpfulness,
+    InheritedAccuracy,
+    draw_stratified,
+    rank_report,
+    single_path_step,
+)
 from nasaug.supernet import Architecture, Limits, Network, SearchSpace, load_target, macs
 from nasaug.training import (
     Batches,
@@ -231,20 +236,14 @@ def print_tables(
     alone = [results.known[f"baseline seed {s}"] for s in range(options.seeds)]
     means = [float(np.mean([one[key] for one in alone])) for key in ("top1", "loss")]
     print(f"| none: the target alone | | | | {100 * means[0]:.2f} | {means[1]:.4f} |")
+    costs = [one["macs"] for one in judgements]
     print("\n| judged by | Spearman with the target's top-1 | with minus its loss |")
     print("|---|---|---|")
     for key, words in JUDGEMENTS.items():
         values = [float(one[key]) for one in judgements]
-        with_loss = correlated(values, [-each for each in loss])
-        print(f"| {words} | {correlated(values, top1)} | {with_loss} |")
-
-
-def correlated(first: list[float], second: list[float], resamples: int = 10_000) -> str:
-    """Spearman's rho with its 95 % bootstrap interval over the networks."""
-    x, y = np.array(first), np.array(second)
-    drawn = np.random.default_rng(0).integers(len(x), size=(resamples, len(x)))
-    low, high = np.percentile(resampled_spearman(x, y, drawn), [2.5, 97.5])
-    return f"{spearman(x, y):.2f} ({low:.2f} to {high:.2f})"
+        with_top1 = rank_report(values, top1, costs).spearman
+        with_loss = rank_report(values, [-each for each in loss], costs).spearman
+        print(f"| {words} | {with_top1} | {with_loss} |")
 
 
 if __name__ == "__main__":

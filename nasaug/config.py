@@ -6,7 +6,7 @@ the result is saved with the run. Only the command line reads configurations: th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -23,9 +23,10 @@ from pydantic import (
 
 from nasaug.devices import load_latency_table, parse_latency
 from nasaug.netaug import NetAugOptions
-from nasaug.search import SAMPLERS, SupernetOptions, parse_band, parse_budget, parse_memory
+from nasaug.search import SupernetOptions, parse_band, parse_budget, parse_memory
 from nasaug.supernet import Architecture, Limits, SearchSpace, did_you_mean, published_factors
 from nasaug.training import Recipe
+from nasaug.values import known_objectives, known_sampler, optional, storage_url
 
 
 class Section(BaseModel):
@@ -75,41 +76,6 @@ class NetAugSection(NetAugOptions):
     init: Literal["fresh", "supernet"] = "fresh"
 
 
-def _storage_url(url: str | None) -> str | None:
-    if url is not None and "://" not in url:
-        raise ValueError(
-            f"{url!r} is no database URL such as sqlite:///study.db or postgresql://...; "
-            "without storage the study is a journal file in the run's folder"
-        )
-    return url
-
-
-def _known_sampler(name: str) -> str:
-    if name not in SAMPLERS:
-        raise ValueError(f"unknown sampler {name!r}: {did_you_mean(name, SAMPLERS)}")
-    return name
-
-
-OBJECTIVES = ("accuracy", "help", "macs", "params", "memory", "latency")
-
-
-def _objectives(given: Any) -> Any:
-    """`accuracy,macs` as a tuple; `both` is accuracy and help."""
-    names = given.split(",") if isinstance(given, str) else given
-    if not isinstance(names, list | tuple):
-        return given
-    names = [str(name).strip() for name in names]
-    names = ["accuracy", "help"] if names == ["both"] else names
-    for name in names:
-        if name not in OBJECTIVES:
-            raise ValueError(f"unknown objective {name!r}: {did_you_mean(name, OBJECTIVES)}")
-    return tuple(names)
-
-
-def _optional(parse: Callable[[Any], int]) -> BeforeValidator:
-    return BeforeValidator(lambda given: None if given is None else parse(given))
-
-
 class RunConfig(Section):
     """What searching and training have in common."""
 
@@ -127,7 +93,7 @@ class RunConfig(Section):
 class SupernetRecipe(Recipe):
     """The recipe of a supernet: shorter, and with fewer images for a candidate's statistics."""
 
-    epochs: int = Field(2, ge=1, le=10_000)
+    epochs: int = Field(3, ge=1, le=10_000)
     bn_images: int = Field(512, ge=2, le=1_000_000)
 
 
@@ -149,17 +115,17 @@ class SearchConfig(RunConfig):
     supernet: SupernetOptions = SupernetOptions()
     space: SpaceSection = SpaceSection()
     budget: Annotated[int, BeforeValidator(parse_budget)] = 300_000_000
-    budget_from: Annotated[int | None, _optional(parse_budget)] = None
-    max_params: Annotated[int | None, _optional(lambda t: parse_budget(t, "parameters"))] = None
-    max_memory: Annotated[int | None, _optional(parse_memory)] = None
-    max_latency: Annotated[int | None, _optional(parse_latency)] = None
+    budget_from: Annotated[int | None, optional(parse_budget)] = None
+    max_params: Annotated[int | None, optional(lambda t: parse_budget(t, "parameters"))] = None
+    max_memory: Annotated[int | None, optional(parse_memory)] = None
+    max_latency: Annotated[int | None, optional(parse_latency)] = None
     latency_table: str | None = None
-    objectives: Annotated[tuple[str, ...], BeforeValidator(_objectives)] = ("accuracy",)
+    objectives: Annotated[tuple[str, ...], BeforeValidator(known_objectives)] = ("accuracy",)
     trials: int = Field(24, ge=1, le=1_000_000)
-    sampler: Annotated[str, AfterValidator(_known_sampler)] = "evolution"
+    sampler: Annotated[str, AfterValidator(known_sampler)] = "evolution"
     race: RaceSection = RaceSection()
     workers: int = Field(1, ge=1, le=1024)
-    storage: Annotated[str | None, AfterValidator(_storage_url)] = None
+    storage: Annotated[str | None, AfterValidator(storage_url)] = None
     study: str | None = None
 
     @model_validator(mode="before")

@@ -32,7 +32,8 @@ def command(
     supernet it is; without one a supernet is trained as in `nasaug search` (--set train.KEY=VALUE).
     """
     from nasaug.config import load_config
-    from nasaug.pipelines.rank_check import RankConfig, run_rank_check
+    from nasaug.pipelines.rank_check import run_rank_check
+    from nasaug.pipelines.rank_config import RankConfig
 
     keys = shared_keys(options)
     keys |= {
