@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nasaug.search import InheritedAccuracy, parse_budget, search, single_path_step
     from nasaug.supernet import (
         Architecture,
+        Limits,
         Network,
         SearchSpace,
         load_published,
@@ -42,6 +43,7 @@ __all__ = [
     "Architecture",
     "Augmentation",
     "InheritedAccuracy",
+    "Limits",
     "NetAugOptions",
     "Network",
     "Recipe",

@@ -94,14 +94,14 @@ class SupernetRecipe(Recipe):
     """The recipe of a supernet: shorter, and with fewer images for a candidate's statistics."""
 
     epochs: int = Field(3, ge=1, le=10_000)
-    bn_images: int = Field(512, ge=2, le=1_000_000)
+    bn_images: int = Field(128, ge=2, le=1_000_000)
 
 
 class RaceSection(Section):
     """Whether candidates that are out of reach are dropped early, and how surely."""
 
     on: bool = True
-    confidence: float = Field(0.95, gt=0.5, lt=1)
+    confidence: float = Field(0.95, gt=0.5, le=1)
 
 
 class SearchConfig(RunConfig):

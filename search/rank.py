@@ -130,7 +130,8 @@ def resampled_tau_b(x: Numbers, y: Numbers, drawn: NDArray[np.int64]) -> Numbers
     signs = [np.sign(each[:, None] - each[None, :]) for each in (x, y)]
 
     def over_pairs(products: Numbers) -> Numbers:
-        return np.sum((weights @ products) * weights, axis=1, dtype=np.float64)
+        total: Numbers = ((weights @ products) * weights).sum(axis=1)
+        return total
 
     untied = over_pairs(signs[0] ** 2) * over_pairs(signs[1] ** 2)
     return _ratios(over_pairs(signs[0] * signs[1]), np.sqrt(untied))
