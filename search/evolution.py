@@ -50,7 +50,7 @@ class EvolutionSampler(FeasibleSampler):
             beaten = _dominated_by(finished, study.directions)
             front = [t for t, number in zip(finished, beaten, strict=True) if number == 0]
             population = list({t.number: t for t in [*front, *population]}.values())
-            fitness = -_dominated_by(population, study.directions)
+            fitness = -_dominated_by(population, study.directions).astype(np.float64)
         else:
             fitness = _gains(population, study.directions)[:, 0]
         parents = [self._winner(population, fitness, rng)]
@@ -92,4 +92,5 @@ def _dominated_by(
     gains = _gains(trials, directions)
     no_worse = (gains[:, None] >= gains[None]).all(-1)
     better = (gains[:, None] > gains[None]).any(-1)
-    return (no_worse & better).sum(0)
+    counts: NDArray[np.int64] = (no_worse & better).sum(0)
+    return counts

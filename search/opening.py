@@ -14,6 +14,7 @@ import optuna
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from sqlalchemy.exc import SQLAlchemyError
 
 from nasaug.search.journal import open_journal
@@ -71,7 +72,9 @@ def open_study(
     Raises: ValueError for a storage that cannot be used, for a stored study of other facts (the
         difference named), for one that is there unasked or in use, and for none to join.
     """
-    directions = ["minimize" if one in COSTS else "maximize" for one in objectives]
+    directions = [
+        StudyDirection.MINIMIZE if one in COSTS else StudyDirection.MAXIMIZE for one in objectives
+    ]
     with _named(place):
         try:
             if join:

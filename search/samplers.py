@@ -117,7 +117,7 @@ def follow(
         row = space.rows[index]
         choice = row.choices[edge.choice]._asdict()
         wanted = {name.rpartition(".")[2]: proposal.get(name) for name in row.decisions}
-        same = sum(choice[key] == value for key, value in wanted.items() if value is not None)
+        same = sum(int(choice[key] == v) for key, v in wanted.items() if v is not None)
         # Absent and present rows differ more than two present ones: their other decisions vanish.
         return same + (len(wanted) if choice["present"] == wanted.get("present", True) else 0)
 

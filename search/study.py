@@ -172,7 +172,7 @@ def _objective(
             for name, options in space.decisions.items()
         }
         path = space.path_of(values)
-        costs = _costs(space, path)
+        costs = space.costs(path)
         assert region.contains(path), f"{path} costs {costs}, which {region.limits} forbids"
         for name, value in costs.items():
             trial.set_user_attr(name, value)
@@ -263,15 +263,6 @@ def _judged_before(study: optuna.Study, space: SearchSpace, path: ChoicePath) ->
         if space.path_of(trial.params) == path:
             return trial
     return None
-
-
-def _costs(space: SearchSpace, path: ChoicePath) -> dict[str, int]:
-    costs = {
-        "macs": space.macs(path),
-        "params": space.params(path),
-        "memory": space.memory(path),
-    }
-    return costs | ({"latency": space.latency(path)} if space.is_priced else {})
 
 
 def _excesses(costs: dict[str, int], limits: Limits) -> dict[str, int]:

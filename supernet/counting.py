@@ -156,7 +156,7 @@ def _plain_count(graph: Bounded) -> int:
 
 def _ends(graph: Bounded, resources: list[Resource], number: type) -> NDArray[Any]:
     """At the sink: 1 where so few quanta are left that the lower limits may be met."""
-    table = np.ones([resource.cells for resource in resources], number)
+    table: NDArray[Any] = np.ones([resource.cells for resource in resources], number)
     for axis, resource in enumerate(resources):
         beyond = [slice(None)] * len(resources)
         beyond[axis] = slice(resource.may_remain(len(graph.layers)) + 1, None)

@@ -197,9 +197,9 @@ def _check_alone(layers: Sequence[Layer], limits: Limits, name: str) -> None:
     graph = bound(layers, None)
     assert graph is not None
     source = id(graph.source)
-    if limits.memory is not None and limits.memory < (least := least_memory(layers)):
+    if limits.memory is not None and limits.memory < (floor := least_memory(layers)):
         raise Infeasible(
-            f"--max-memory must be at least {least:,} bytes, the least peak memory of any member, "
+            f"--max-memory must be at least {floor:,} bytes, the least peak memory of any member, "
             f"but got {limits.memory:,}; raise it or choose a smaller target or resolution"
         )
     for cost in ADDITIVE:

@@ -157,6 +157,11 @@ class SearchSpace:
             raise ValueError("the space has no latency: give it a latency table (`priced`)")
         return sum(edge.latency for edge in self.edges_of(path))
 
+    def costs(self, path: ChoicePath) -> dict[str, int]:
+        """macs, params, memory, and latency where the space is priced."""
+        costs = {"macs": self.macs(path), "params": self.params(path), "memory": self.memory(path)}
+        return costs | ({"latency": self.latency(path)} if self.is_priced else {})
+
     def edges_of(self, path: ChoicePath) -> list[Edge]:
         """Raises: ValueError for a path that breaks the prefix rule or has a wrong length."""
         edges, node = [], self.source

@@ -6,11 +6,11 @@ gives besides must agree with it. Without such a search the supernet is made fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from nasaug.config import RunConfig, SpaceSection, SupernetRecipe, read_yaml
 from nasaug.console import say
@@ -18,6 +18,7 @@ from nasaug.pipelines.supernet import FOLDER, is_supernet
 from nasaug.search import SupernetOptions, parse_band, parse_budget, parse_memory
 from nasaug.supernet import Limits
 from nasaug.training import Recipe
+from nasaug.values import optional
 from nasaug.workspace import folders_near
 
 NEW, AUTO = "new", "auto"
@@ -33,10 +34,6 @@ class AloneRecipe(Recipe):
     epochs: int = Field(5, ge=1, le=10_000)
 
 
-def _optional(parse: Callable[[Any], int]) -> BeforeValidator:
-    return BeforeValidator(lambda given: None if given is None else parse(given))
-
-
 class RankConfig(RunConfig):
     """`nasaug rank-check`. `alone` is the recipe of the candidates, `train` and `supernet` those of
     the supernet; `supernet_from` is auto (the newest search's with these keys, else new), new, or a
@@ -46,10 +43,10 @@ class RankConfig(RunConfig):
     train: SupernetRecipe = SupernetRecipe()
     supernet: SupernetOptions = SupernetOptions()
     space: SpaceSection = SpaceSection()
-    budget: Annotated[int | None, _optional(parse_budget)] = None
-    budget_from: Annotated[int | None, _optional(parse_budget)] = None
-    max_params: Annotated[int | None, _optional(lambda t: parse_budget(t, "parameters"))] = None
-    max_memory: Annotated[int | None, _optional(parse_memory)] = None
+    budget: Annotated[int | None, optional(parse_budget)] = None
+    budget_from: Annotated[int | None, optional(parse_budget)] = None
+    max_params: Annotated[int | None, optional(lambda t: parse_budget(t, "parameters"))] = None
+    max_memory: Annotated[int | None, optional(parse_memory)] = None
     n: int = Field(12, le=10_000)
     bands: int = Field(4, ge=1)
     alone: AloneRecipe = AloneRecipe()
@@ -111,23 +108,17 @@ def as_searched(config: RankConfig, folder: Path) -> RankConfig:
     """
     saved = _saved(folder)
     merged = config.model_dump(mode="json")
-    merged |= {key: saved[key] for key in MAKING if key in saved}
+    merged |= {key: saved[key] for key in MAKING}
     for key in WHERE:
         section, _, name = key.partition(".")
         if name in config.data.model_fields_set:
-            merged[section] = {**merged[section], name: getattr(config.data, name)}
-    kept = {"budget_from"} if config.budget is not None else set()
-    for key in LIMITS:
-        if getattr(config, key) is None and key not in kept and key in saved:
+            merged[section][name] = getattr(config.data, name)
+    if config.budget is None:
+        merged |= {key: saved[key] for key in ("budget", "budget_from")}
+    for key in ("max_params", "max_memory"):
+        if merged[key] is None:
             merged[key] = saved[key]
-    try:
-        return RankConfig.model_validate(merged)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise ValueError(
-            f"{folder / 'config.yaml'} cannot be used: {key}: {first['msg']}"
-        ) from None
+    return RankConfig.model_validate(merged)
 
 
 def _contradictions(config: RankConfig, folder: Path) -> list[str]:
@@ -143,15 +134,25 @@ def _contradictions(config: RankConfig, folder: Path) -> list[str]:
     return [
         f"{key}: {saved[key]}"
         for key, value in asked.items()
-        if key not in WHERE and key in saved and saved[key] != value
+        if key not in WHERE and saved[key] != value
     ]
 
 
 def _saved(folder: Path) -> dict[str, Any]:
+    """What the configuration of a search (or a check) says of its supernet and its limits."""
     path = folder / "config.yaml"
     if not path.is_file():
         raise ValueError(f"{path} is missing: it says what the supernet was made of")
-    return read_yaml(path)
+    read = read_yaml(path)
+    try:
+        found = RankConfig.model_validate(
+            {key: read[key] for key in ("target", *MAKING, *LIMITS) if key in read}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{path} cannot be used: {key}: {first['msg']}") from None
+    return found.model_dump(mode="json")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def _searched(
         ranked = ranking(interrupted.study, space)
         if ranked:
             path, trial = ranked[0]
-            say(f"best so far: {config.objectives[0]} {trial.values[0]:.4f}, {_costs(space, path)}")
+            say(f"best so far: {config.objectives[0]} {trial.values[0]:.4f}, {space.costs(path)}")
             say(str(space.architecture(path).canonical()))
         raise
     spent = judging.accuracy.spent
@@ -200,7 +201,7 @@ def _summary(
     rows = [_row(config, space, one) for one in listed]
     if not several:
         rows += [
-            {**_costs(space, path), "accuracy": interim, "lost_race": True}
+            {**space.costs(path), "accuracy": interim, "lost_race": True}
             for path, interim in losers(study, space)[: SHOWN - len(rows)]
         ]
     path, trial = ranked[0]
@@ -218,25 +219,16 @@ def _summary(
 def _row(config: SearchConfig, space: SearchSpace, judged: Judged) -> dict[str, Any]:
     path, trial = judged
     values = dict(zip(config.objectives, trial.values, strict=True))
-    return {**_costs(space, path), "accuracy": None, **{k: values[k] for k in JUDGED & {*values}}}
+    return {**space.costs(path), "accuracy": None, **{k: values[k] for k in JUDGED & {*values}}}
 
 
 JUDGED = {"accuracy", "help"}
 
 
-def _costs(space: SearchSpace, path: ChoicePath) -> dict[str, int]:
-    costs = {
-        "macs": space.macs(path),
-        "params": space.params(path),
-        "memory": space.memory(path),
-    }
-    return costs | ({"latency": space.latency(path)} if space.is_priced else {})
-
-
 def _show(config: SearchConfig, name: str, best: dict[str, Any]) -> None:
     """The table of the best, or of the Pareto front, on stdout."""
     several = len(config.objectives) > 1
-    shown = [
+    shown: list[tuple[str, str, Callable[[Any], str]]] = [
         ("accuracy", "validation top-1 (%)", lambda value: f"{100 * value:.2f}"),
         ("help", "help", lambda value: f"{value:.4g}"),
         ("macs", "MACs", "{:,}".format),

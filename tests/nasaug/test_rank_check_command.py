@@ -17,11 +17,11 @@ from scipy.stats import kendalltau, spearmanr
 
 from nasaug.config import load_config
 from nasaug.pipelines import rank_check
-from nasaug.pipelines.rank_config import RankConfig
+from nasaug.pipelines.rank_config import RankConfig, as_searched
 from nasaug.pipelines.supernet import rank_warning
 from nasaug.search import InheritedAccuracy
 from nasaug.setting import prepare
-from nasaug.supernet import Architecture, Network, SearchSpace, load_target, macs, params
+from nasaug.supernet import Architecture, Limits, Network, SearchSpace, load_target, macs, params
 from nasaug.training import (
     load_weights,
     read_json_object,
@@ -309,6 +309,51 @@ def test_bad_input(options: list[str], said: str, nasaug: Nasaug, here: Path) ->
     assert not (here / "bad" / "candidates.jsonl").exists()
 
 
+def test_a_damaged_configuration_of_the_search_is_named(nasaug: Nasaug, here: Path) -> None:
+    saved = here / "searched" / "config.yaml"
+    text = saved.read_text()
+    said = {"data: 3\n": "data", "space: {divisor: 0}\n": "space.divisor", "[]\n": "keys"}
+    for wrong, key in said.items():
+        saved.write_text(wrong)
+        done = nasaug(*CHECK, "--supernet=searched", "--out=bad")
+        assert done.code == 2
+        assert "searched/config.yaml" in done.said
+        assert key in done.said
+    # "auto" says so, and takes another.
+    (here / "runs").mkdir()
+    shutil.copytree(here / "searched", here / "runs" / "older")
+    (here / "runs" / "older" / "config.yaml").write_text(text)
+    done = nasaug(*CHECK, "--set=n=4", "--out=good", "--json")
+    assert done.json["supernet"] == "runs/older"
+    assert "passing over a supernet: searched/config.yaml" in done.said
+    saved.unlink()
+    done = nasaug(*CHECK, "--supernet=searched", "--out=bad")
+    assert "searched/config.yaml is missing" in done.said
+
+
+def test_the_limits_of_the_search_hold_unless_others_are_given(here: Path) -> None:
+    saved = here / "searched" / "config.yaml"
+    own = yaml.safe_load(saved.read_text())
+    saved.write_text(yaml.safe_dump({**own, "budget_from": 1_000_000, "max_memory": 30_000}))
+
+    def limits(**keys: Any) -> Limits:
+        asked = load_config(RankConfig, None, [], {"target": "micro_10k", **keys})
+        return as_searched(asked, here / "searched").limits
+
+    assert limits() == Limits(macs=2_000_000, least_macs=1_000_000, memory=30_000)
+    assert limits(budget="3M") == Limits(macs=3_000_000, memory=30_000)
+    assert limits(budget="1M..3M").least_macs == 1_000_000
+    assert limits(max_memory="20KB", max_params="50K") == Limits(
+        macs=2_000_000, least_macs=1_000_000, memory=20_480, params=50_000
+    )
+
+
+def test_data_may_have_moved(here: Path) -> None:
+    asked = load_config(RankConfig, None, [], {"target": "micro_10k", "data.dir": "elsewhere"})
+    made = as_searched(asked, here / "searched")
+    assert (made.data.name, made.data.dir) == ("fashion-mnist", "elsewhere")
+
+
 def test_a_supernet_of_another_space_is_refused(nasaug: Nasaug, here: Path) -> None:
     weights = here / "searched" / "supernet" / "weights.safetensors"
     other = SearchSpace.around(load_target("micro_10k", 10), (1,), (1, 2))
@@ -356,6 +401,19 @@ def test_the_warning_for_a_search(low: float, high: float, warns: bool, tmp_path
         assert f"{low:.2f} to {high:.2f}" in warning
         assert "(n = 12)" in warning
         assert "supernet.method" in warning
+
+
+def test_a_search_that_reuses_a_supernet_warns_as_the_check_found(
+    nasaug: Nasaug, quick: tuple[str, ...], here: Path, report: dict[str, Any]
+) -> None:
+    tau = {"value": 0.2, "low": -0.1, "high": 0.5}
+    poor = here / "searched" / "supernet" / "rank.json"
+    poor.write_text(json.dumps({**report, "tau": tau}))
+    again = nasaug("search", *quick, "--budget=2M", "--trials=1", "--out=again")
+    assert again.code == 0
+    assert "the supernet ranks no better than chance" in again.said
+    assert "interval -0.10 to 0.50 includes 0" in again.said
+    assert (here / "again" / "supernet" / "rank.json").read_bytes() == poor.read_bytes()
 
 
 @pytest.mark.parametrize(

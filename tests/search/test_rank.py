@@ -115,6 +115,19 @@ def test_every_resample_is_what_scipy_says_of_it(data: st.DataObject) -> None:
         np.testing.assert_allclose(found(x, y, drawn), expected, atol=1e-12)
 
 
+def test_nineteen_of_twenty_intervals_hold_the_true_value() -> None:
+    """Of a bivariate normal with correlation rho, tau is 2 / pi arcsin(rho)."""
+    rng, tau = np.random.default_rng(0), 0.5
+    rho = math.sin(math.pi / 2 * tau)
+    held = 0
+    for seed in range(200):
+        y = rng.normal(size=12)
+        x = rho * y + math.sqrt(1 - rho**2) * rng.normal(size=12)
+        report = rank_report(x, y, y, resamples=300, seed=seed)
+        held += report.tau.low <= tau <= report.tau.high
+    assert 0.9 <= held / 200 <= 0.99
+
+
 def test_the_confidence_widens_the_interval(judged: Any) -> None:
     half, most = (rank_report(*judged, resamples=200, confidence=c) for c in (0.5, 0.99))
     assert most.tau.low < half.tau.low < half.tau.high < most.tau.high
