@@ -131,11 +131,9 @@ class SearchConfig(RunConfig):
     @model_validator(mode="before")
     @classmethod
     def _split_band(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("budget"), str) and "budget" in data:
+        if isinstance(data, dict) and isinstance(data.get("budget"), str):
             low, high = parse_band(data["budget"])
-            data = {**data, "budget": high}
-            if low is not None:
-                data["budget_from"] = low
+            data = {**data, "budget": high, "budget_from": low}
         return data
 
     @model_validator(mode="after")

@@ -18,12 +18,18 @@ from typing import IO, Any
 import yaml
 
 from nasaug.config import RunConfig, dump_config, read_yaml
+from nasaug.search import storage_name
 from nasaug.supernet import Architecture
 from nasaug.training import ALONE, RunFolder, Workers, read_json_object, write_atomically
 
 log = logging.getLogger(__name__)
 RUNS = Path("runs")
 MAY_DIFFER = frozenset({"trials", "workers", "threads"})
+
+
+class InUse(ValueError):
+    """Another process works in a run's folder."""
+
 
 SearchResult = tuple[Path, dict[str, Any]]
 
@@ -72,7 +78,7 @@ def is_in_use(path: Path) -> bool:
     """Whether a process works in a run's folder, as the one that writes its result."""
     try:
         with open(path / ".lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except FileNotFoundError:
@@ -130,8 +136,10 @@ def _differences(config: Path, text: str) -> list[str]:
     pairs = [dict(_flat(values)) for values in (theirs, mine)]
     keys = sorted((set(pairs[0]) | set(pairs[1])) - MAY_DIFFER)
     absent = "absent"
+    # A password in a database's URL is not for the screen.
+    shown = {**pairs[0], "storage": storage_name(str(pairs[0].get("storage")))}
     return [
-        f"{key}: {pairs[0].get(key, absent)}"
+        f"{key}: {shown.get(key, absent)}"
         for key in keys
         if pairs[0].get(key, absent) != pairs[1].get(key, absent)
     ]
@@ -172,7 +180,7 @@ def _lock(path: Path) -> IO[str]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise ValueError(f"another process is working in {path}; choose another --out") from None
+        raise InUse(f"another process is working in {path}; choose another --out") from None
     lock.write(f"{os.getpid()}\n")
     lock.flush()
     return lock

@@ -4,6 +4,7 @@ from nasaug.search.budget import format_macs, parse_band, parse_budget, parse_me
 from nasaug.search.evolution import EvolutionSampler
 from nasaug.search.helpfulness import Helpfulness, Measured
 from nasaug.search.inherited import Answers, InheritedAccuracy, Spent
+from nasaug.search.opening import check_storage, storage_name
 from nasaug.search.racing import PairedRace
 from nasaug.search.rank import Estimate, RankReport, draw_stratified, rank_report
 from nasaug.search.samplers import FeasibleSampler
@@ -42,6 +43,7 @@ __all__ = [
     "SearchInterrupted",
     "Spent",
     "SupernetOptions",
+    "check_storage",
     "draw_stratified",
     "format_macs",
     "losers",
@@ -54,5 +56,6 @@ __all__ = [
     "ranking",
     "search",
     "single_path_step",
+    "storage_name",
     "supernet_step",
 ]

@@ -18,7 +18,7 @@ def open_journal(path: Path) -> JournalStorage:
     Raises: ValueError for a file that is no journal; it is left as it is.
     """
     data = path.read_bytes() if path.exists() else b""
-    if data and not data.startswith(JOURNAL_BEGINS):
+    if not (data.startswith(JOURNAL_BEGINS) or JOURNAL_BEGINS.startswith(data)):
         raise ValueError(f"{path} is no Optuna journal; name another file or a database URL")
     Path(f"{path}.lock").unlink(missing_ok=True)
     if data:

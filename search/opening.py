@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import OptunaError, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from nasaug.search.journal import open_journal
 from nasaug.search.workers import (
@@ -44,7 +46,7 @@ def open_storage(storage: str | Path | BaseStorage, exclusive: bool) -> BaseStor
         if exclusive:
             return open_journal(Path(storage))
         return JournalStorage(JournalFileBackend(str(Path(storage).resolve())))
-    with warnings.catch_warnings(), _named(storage):
+    with warnings.catch_warnings(), name_errors_of(storage_name(storage)):
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return RDBStorage(
             storage,
@@ -75,7 +77,7 @@ def open_study(
     directions = [
         StudyDirection.MINIMIZE if one in COSTS else StudyDirection.MAXIMIZE for one in objectives
     ]
-    with _named(place):
+    with name_errors_of(place):
         try:
             if join:
                 study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
@@ -91,7 +93,7 @@ def open_study(
             raise ValueError(
                 f"{place} holds no study {name!r} to join; begin it without --join (a study is "
                 "named by its supernet's weights: another machine needs a copy of the run's "
-                "supernet/)"
+                "config.yaml and supernet/)"
             ) from None
         except optuna.exceptions.DuplicatedStudyError:
             raise ValueError(f"{place} already holds a study {name!r}: resume it") from None
@@ -103,12 +105,27 @@ def open_study(
     return study
 
 
+def check_storage(url: str) -> None:
+    """Raises: ValueError for a database that cannot be used."""
+    close_storage(open_storage(url, exclusive=False))
+
+
+def storage_name(storage: str | Path | BaseStorage) -> str:
+    """What people call a storage: a database's URL has no password here."""
+    try:
+        return make_url(str(storage)).render_as_string(hide_password=True)
+    except ArgumentError:
+        return str(storage)
+
+
 @contextmanager
-def _named(place: str) -> Iterator[None]:
+def name_errors_of(place: str) -> Iterator[None]:
     """Raises: ValueError naming the storage instead of a database's or a driver's error."""
     try:
         yield
-    except (optuna.exceptions.OptunaError, SQLAlchemyError, ImportError) as error:
+    except UpdateFinishedTrialError:
+        raise
+    except (OptunaError, SQLAlchemyError, NoSuchModuleError, ModuleNotFoundError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise ValueError(f"the storage {place} cannot be used: {reason}") from None
 
@@ -127,6 +144,7 @@ def space_facts(space: SearchSpace) -> dict[str, Any]:
         "target": space.target.name,
         "decisions": {name: list(values) for name, values in space.decisions.items()},
         "space": hashlib.blake2b(text.encode(), digest_size=16).hexdigest(),
+        "latencies": space.latencies_digest(),
     }
 
 

@@ -122,6 +122,10 @@ def follow(
         return same + (len(wanted) if choice["present"] == wanted.get("present", True) else 0)
 
     def pick(index: int, edges: list[Edge]) -> Edge:
+        row = space.rows[index]
+        if row.optional and f"{row.name}.present" not in proposal:
+            is_present = rng.choice(sorted({row.choices[edge.choice].present for edge in edges}))
+            edges = [e for e in edges if row.choices[e.choice].present == is_present]
         scores = [agreement(index, edge) for edge in edges]
         best = max(scores)
         return rng.choice([e for e, score in zip(edges, scores, strict=True) if score == best])

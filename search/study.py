@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from typing import NoReturn
 
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nasaug.search.evolution import EvolutionSampler
@@ -18,12 +19,21 @@ from nasaug.search.opening import (
     COSTS,
     close_storage,
     limits_facts,
+    name_errors_of,
     open_storage,
     open_study,
     space_facts,
+    storage_name,
 )
 from nasaug.search.samplers import JUDGED, FeasibleSampler, nsga2, tpe
-from nasaug.search.workers import WORKER, WRITTEN, Presence, fail_lost_trials, requeue, running
+from nasaug.search.workers import (
+    COMPLETE_PARAMS,
+    WORKER,
+    Presence,
+    fail_lost_trials,
+    requeue,
+    running,
+)
 from nasaug.supernet import (
     Architecture,
     ChoicePath,
@@ -54,6 +64,8 @@ class SearchInterrupted(KeyboardInterrupt):
         self.study = study
 
 
+log = logging.getLogger(__name__)
+
 INCUMBENTS = 4
 POLL_SECONDS = 0.2
 
@@ -73,6 +85,7 @@ def search(
     race: Race | None = None,
     workers: Path | None = None,
     join: bool = False,
+    opened: Callable[[], object] | None = None,
 ) -> optuna.Study:
     """Maximise `evaluate` over the members of `space` within `limits` (a number: MACs).
 
@@ -87,7 +100,8 @@ def search(
     for a single objective.
 
     Several processes share a study when all but the first `join` it: on one machine by the locks
-    in `workers` (default: beside the journal), elsewhere by the database's heartbeat.
+    in `workers` (default: beside the journal), elsewhere by the database's heartbeat. `opened` is
+    called when the study is there to be joined.
 
     Raises: Infeasible; ValueError for an unknown sampler, a storage that cannot be used, a stored
         study of another space, limits or objectives, or a judgement that is no number;
@@ -99,23 +113,27 @@ def search(
     if not isinstance(limits, Limits):
         limits = Limits(macs=limits)
     region = space.within(limits)
-    if workers is None and not isinstance(storage, BaseStorage) and "://" not in str(storage):
+    is_database = isinstance(storage, RDBStorage) or "://" in str(storage)
+    if workers is None and not is_database and not isinstance(storage, BaseStorage):
         workers = Path(f"{storage}.workers")
+    place = storage_name(storage)
     facts = space_facts(space) | limits_facts(limits) | {"objectives": list(objectives)}
     own_sampler = SAMPLERS[sampler](space, region, seed)
-    presence = Presence(workers)
-    opened: BaseStorage | None = None
+    presence = Presence(workers, elsewhere=is_database)
+    kept: BaseStorage | None = None
     try:
-        opened = open_storage(storage, exclusive=not join and not presence.others())
+        kept = open_storage(storage, exclusive=not join and not presence.others())
         study = open_study(
-            opened, str(storage), name, own_sampler, objectives, facts, presence, resume, join
+            kept, place, name, own_sampler, objectives, facts, presence, resume, join
         )
+        if opened is not None:
+            opened()
         objective = _objective(space, region, evaluate, race, objectives, judged, presence)
-        _work(study, objective, trials, presence, watch)
+        _work(study, objective, trials, presence, watch, place)
     finally:
         presence.leave()
-        if opened is not None and opened is not storage:
-            close_storage(opened)
+        if kept is not None and kept is not storage:
+            close_storage(kept)
     return study
 
 
@@ -176,7 +194,7 @@ def _objective(
         assert region.contains(path), f"{path} costs {costs}, which {region.limits} forbids"
         for name, value in costs.items():
             trial.set_user_attr(name, value)
-        trial.set_user_attr(WRITTEN, True)
+        trial.set_user_attr(COMPLETE_PARAMS, True)
         for name, excess in _excesses(costs, region.limits).items():
             trial.set_constraint(name, excess)
         twin = _judged_before(trial.study, space, path)
@@ -195,7 +213,7 @@ def _objective(
         trial.set_user_attr(WORKER, presence.name)
         try:
             return judge(trial)
-        except optuna.TrialPruned:
+        except (optuna.TrialPruned, optuna.exceptions.UpdateFinishedTrialError):
             raise
         except BaseException:
             requeue(trial.study, trial)
@@ -210,6 +228,7 @@ def _work(
     trials: int,
     presence: Presence,
     watch: Watch | None,
+    place: str,
 ) -> None:
     """Run trials until `trials` are judged; a worker with nothing to do waits for the others."""
     while (done := len(study.get_trials(deepcopy=False, states=JUDGED))) < trials:
@@ -218,9 +237,13 @@ def _work(
             _pause(study)
             continue
         try:
-            study.optimize(objective, n_trials=1)
+            with name_errors_of(place):
+                study.optimize(objective, n_trials=1)
         except KeyboardInterrupt:
             raise SearchInterrupted(study) from None
+        except optuna.exceptions.UpdateFinishedTrialError:
+            log.warning("this process stood still, and another worker took its candidate over")
+            continue
         if watch is not None:
             best = max((trial.values[0] for trial in _finished(study)), default=math.nan)
             watch(len(study.get_trials(deepcopy=False, states=JUDGED)), trials, best)

@@ -12,7 +12,6 @@ import socket
 import time
 import warnings
 from contextlib import suppress
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO
 
@@ -21,11 +20,11 @@ from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 WORKER = "worker"
-WRITTEN = "feasible"
+COMPLETE_PARAMS = "feasible"
 """Set on a trial when all its decisions are."""
 HEARTBEAT_SECONDS = 10
 GRACE_SECONDS = 30
-NAMELESS_FOR = timedelta(seconds=60)
+NAMELESS_SECONDS = 60.0
 """A worker names itself on its trial within milliseconds after it began it."""
 
 
@@ -33,12 +32,14 @@ class Presence:
     """This worker's lock in `folder`, held until `leave` or the end of the process.
 
     Without a folder there is no lock, and only the database's heartbeat tells who is alive.
+    elsewhere: other machines may work on the study too, whose locks are not to be seen here.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, elsewhere: bool = False) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns():x}"
-        self._folder = folder
+        self._folder, self._elsewhere = folder, elsewhere
         self._lock: IO[str] | None = None
+        self._nameless: dict[int, float] = {}
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = open(folder / self.name, "w")  # noqa: SIM115
@@ -63,17 +64,16 @@ class Presence:
         if self._folder is None or name == self.name:
             return False
         if name is not None:
-            known = (self._folder / name).exists() or name.startswith(f"{socket.gethostname()}-")
-            return known and not self._holds(name)
-        started = trial.datetime_start
-        age = datetime.now() - started if started is not None else timedelta()
-        return not self.others() or age > NAMELESS_FOR
+            return (self._folder / name).exists() and not self._holds(name)
+        seen = self._nameless.setdefault(trial.number, time.monotonic())
+        alone = not self._elsewhere and not self.others()
+        return alone or time.monotonic() - seen > NAMELESS_SECONDS
 
     def _holds(self, name: str) -> bool:
         assert self._folder is not None
         try:
             with open(self._folder / name) as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         except FileNotFoundError:
@@ -107,7 +107,7 @@ def fail_abandoned_trials(study: optuna.Study) -> None:
 
 def requeue(study: optuna.Study, trial: Trial | FrozenTrial) -> None:
     """Queue a failed trial's candidate to be evaluated again, if it was wholly written."""
-    if trial.user_attrs.get(WRITTEN):
+    if trial.user_attrs.get(COMPLETE_PARAMS):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.enqueue_trial(trial.params)

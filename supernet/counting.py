@@ -48,8 +48,10 @@ class Resource:
 
     def may_remain(self, rows: int) -> int:
         """The most quanta that a path which meets the lower limit can have left at its end."""
-        lost = 0 if self.exact else rows
-        return (self.most - self.least) // self.quantum + lost
+        if not self.exact:
+            return (self.most - self.least) // self.quantum + rows
+        least_excess = self.slack - (self.most - self.least)
+        return self.slack // self.quantum - -(-least_excess // self.quantum)
 
 
 def resources_of(graph: Bounded, limits: dict[str, tuple[int, int]]) -> list[Resource]:

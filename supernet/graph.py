@@ -19,7 +19,7 @@ Layer = dict[NodeKey, "Node"]
 Price = Callable[[Row, int, int], int]
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, repr=False)
 class Edge:
     """One choice at one node. `choice` is its index among the row's choices; costs at batch 1.
 
@@ -35,7 +35,7 @@ class Edge:
     latency: int
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, repr=False)
 class Node:
     """Features after `row_index` rows. `open`: the stage may still grow by the next extra row.
 

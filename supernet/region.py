@@ -22,7 +22,7 @@ WITNESS_DRAWS = 20_000
 ESTIMATE_DRAWS = 10_000
 WALKS = 100
 WORDS = {"macs": "MACs", "params": "parameters", "latency": "ns"}
-OPTIONS = {"macs": "--budget", "params": "--max-params", "latency": "--max-latency"}
+OPTIONS = {"macs": "budget", "params": "max-params", "latency": "max-latency"}
 
 ChoicePath = tuple[int, ...]
 Pick = Callable[[int, list[Edge]], Edge]
@@ -199,16 +199,17 @@ def _check_alone(layers: Sequence[Layer], limits: Limits, name: str) -> None:
     source = id(graph.source)
     if limits.memory is not None and limits.memory < (floor := least_memory(layers)):
         raise Infeasible(
-            f"--max-memory must be at least {floor:,} bytes, the least peak memory of any member, "
-            f"but got {limits.memory:,}; raise it or choose a smaller target or resolution"
+            f"max-memory must be at least {floor:,} bytes, the least peak memory of any member, "
+            f"but got {limits.memory:,}; raise --max-memory or choose a smaller target"
         )
     for cost in ADDITIVE:
         low, high = graph.low[cost][source], graph.high[cost][source]
         least, most = limits.least(cost), limits.most(cost)
         if most is not None and most < low:
+            whose = "the fastest member's" if cost == "latency" else f"{name}'s own"
             raise Infeasible(
-                f"{OPTIONS[cost].removeprefix('--')} must be at least {name}'s own {low:,} "
-                f"{WORDS[cost]}, but got {most:,}; raise {OPTIONS[cost]} or choose a smaller target"
+                f"{OPTIONS[cost]} must be at least {whose} {low:,} {WORDS[cost]}, but got "
+                f"{most:,}; raise --{OPTIONS[cost]} or choose a smaller target"
             )
         if least is not None and least > high:
             raise Infeasible(

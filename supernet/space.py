@@ -8,6 +8,7 @@ exact and cheap. The same class holds NetAug's helpers (`between`) and the searc
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -161,6 +162,15 @@ class SearchSpace:
         """macs, params, memory, and latency where the space is priced."""
         costs = {"macs": self.macs(path), "params": self.params(path), "memory": self.memory(path)}
         return costs | ({"latency": self.latency(path)} if self.is_priced else {})
+
+    def latencies_digest(self) -> str | None:
+        """Tells latency tables apart; None for a space without a price."""
+        if not self.is_priced:
+            return None
+        found = [
+            edge.latency for layer in self._layers for node in layer.values() for edge in node.edges
+        ]
+        return hashlib.blake2b(repr(found).encode(), digest_size=16).hexdigest()
 
     def edges_of(self, path: ChoicePath) -> list[Edge]:
         """Raises: ValueError for a path that breaks the prefix rule or has a wrong length."""

@@ -41,5 +41,5 @@ def command(
     from nasaug.pipelines.space import describe_space
 
     loaded = load_config(SearchConfig, config, sets, {"target": target, **limits})
-    limited = any(value is not None for value in limits.values()) or config is not None
+    limited = loaded.limits != SearchConfig().limits or limits["budget"] is not None
     describe_space(loaded, classes, limited, picture, best, as_json)

@@ -16,8 +16,8 @@ from nasaug.config import SearchConfig
 from nasaug.console import emit_json, emit_table, progress_bar, say, show_log_messages
 from nasaug.pipelines.judging import inherited_accuracy, make_judging
 from nasaug.pipelines.supernet import FOLDER, is_supernet, rank_warning, trained_supernet
-from nasaug.pipelines.team import fellow_workers
-from nasaug.search import SearchInterrupted, losers, pareto_front, ranking, search
+from nasaug.pipelines.team import Fellows
+from nasaug.search import SearchInterrupted, check_storage, losers, pareto_front, ranking, search
 from nasaug.setting import Setting, prepare
 from nasaug.supernet import (
     Architecture,
@@ -28,7 +28,7 @@ from nasaug.supernet import (
     count_with_fvcore,
 )
 from nasaug.training import RunFolder, load_weights, write_json
-from nasaug.workspace import begin_run, is_in_use, locate_run
+from nasaug.workspace import InUse, begin_run, is_in_use, locate_run
 
 SHOWN = 10
 POLL_SECONDS = 1.0
@@ -52,6 +52,8 @@ def run_search(
             f"the budget of {config.budget:,} MACs is above the space's largest, "
             f"{space.source.dearest:,}: every member fits"
         )
+    if config.storage is not None:
+        check_storage(config.storage)
     path = locate_run("search", config, out, resume or join)
     if join:
         best = _joined(config, setting, space, region, path)
@@ -61,8 +63,8 @@ def run_search(
             supernet = trained_supernet(config, setting, space, run, resume, config.supernet)
             if warning := rank_warning(run.path):
                 say(f"warning: {warning}")
-            with fellow_workers(run.path, config.workers):
-                study = _searched(config, setting, space, supernet, run, resume, join=False)
+            with Fellows(run.path, config.workers) as fellows:
+                study = _searched(config, setting, space, supernet, run, resume, fellows)
             best = _written(config, setting, space, region, study, supernet, run)
     if as_json:
         emit_json({**best, "budget_macs": config.budget, "run_dir": str(path)})
@@ -85,12 +87,13 @@ def _joined(
         time.sleep(POLL_SECONDS)
     supernet = load_weights(path / FOLDER / "weights.safetensors").to(setting.device)
     run = RunFolder(path)
-    study = _searched(config, setting, space, supernet, run, resume=True, join=True)
-    if not is_in_use(path):
+    study = _searched(config, setting, space, supernet, run, resume=True, fellows=None)
+    try:
         _, lock = begin_run(path, config)
-        with lock:
-            return _written(config, setting, space, region, study, supernet, run)
-    return _summary(config, setting, space, region, study)
+    except InUse:
+        return _summary(config, setting, space, region, study)
+    with lock:
+        return _written(config, setting, space, region, study, supernet, run)
 
 
 def _searched(
@@ -100,9 +103,12 @@ def _searched(
     supernet: Network,
     run: RunFolder,
     resume: bool,
-    join: bool,
+    fellows: Fellows | None,
 ) -> optuna.Study:
-    """The study, run to its end. Raises: KeyboardInterrupt after saying the best so far."""
+    """The study, run to its end: with `fellows`, or joining somebody else's without.
+
+    Raises: KeyboardInterrupt after saying the best so far.
+    """
     judging = make_judging(config, setting, space, supernet)
     name = config.study or _study_name(config, setting, run)
     try:
@@ -121,7 +127,8 @@ def _searched(
                 config.objectives,
                 judging.race,
                 workers=run.path / "workers",
-                join=join,
+                join=fellows is None,
+                opened=fellows.start if fellows is not None else None,
             )
     except SearchInterrupted as interrupted:
         ranked = ranking(interrupted.study, space)

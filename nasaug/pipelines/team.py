@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,34 +13,48 @@ from nasaug.console import say
 GOODBYE_SECONDS = 60.0
 
 
-@contextmanager
-def fellow_workers(run: Path, workers: int) -> Iterator[None]:
-    """`workers` - 1 processes that join the search in `run`; this process is one more.
+class Fellows:
+    """Up to `workers` - 1 processes that join the search in `run`; this process is one more.
 
-    The threads are shared out: torch's here become so many fewer. A fellow that dies is remarked
-    on, and the others do its work.
+    `start` begins them and shares the threads out: torch's here become so many fewer. A fellow that
+    dies is remarked on, and the others do its work. A context: its end waits for them, or ends them
+    when an error ends it.
     """
-    if workers == 1:
-        yield
-        return
-    threads = max(1, torch.get_num_threads() // workers)
-    torch.set_num_threads(threads)
-    command = [sys.executable, "-m", "nasaug", "search", "--config", str(run / "config.yaml")]
-    command += ["--out", str(run), "--join", "--set", f"threads={threads}"]
-    logs = [run / "workers" / f"worker-{number}.log" for number in range(1, workers)]
-    logs[0].parent.mkdir(exist_ok=True)
-    fellows = []
-    for log in logs:
-        with open(log, "w") as file:
-            fellows.append(subprocess.Popen(command, stdout=file, stderr=file))
-    say(f"{workers} workers of {threads} thread(s) each; their logs: {logs[0].parent}")
-    try:
-        yield
-    except BaseException:
-        for fellow in fellows:
-            fellow.terminate()
-        raise
-    finally:
-        for fellow, log in zip(fellows, logs, strict=True):
-            if fellow.wait(GOODBYE_SECONDS) != 0:
-                say(f"a worker ended early (exit code {fellow.returncode}); see {log}")
+
+    def __init__(self, run: Path, workers: int) -> None:
+        self._run, self._count = run, workers - 1
+        self._fellows: list[tuple[subprocess.Popen[bytes], Path]] = []
+
+    def start(self) -> None:
+        if self._count == 0:
+            return
+        threads = max(1, torch.get_num_threads() // (self._count + 1))
+        torch.set_num_threads(threads)
+        command = [sys.executable, "-m", "nasaug", "search"]
+        command += ["--config", str(self._run / "config.yaml"), "--out", str(self._run)]
+        command += ["--join", "--set", f"threads={threads}"]
+        folder = self._run / "workers"
+        for number in range(1, self._count + 1):
+            log = folder / f"worker-{number}.log"
+            with open(log, "w") as file:
+                self._fellows.append((subprocess.Popen(command, stdout=file, stderr=file), log))
+        say(f"{self._count + 1} workers of {threads} thread(s) each; their logs: {folder}")
+
+    def __enter__(self) -> Fellows:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
+        for fellow, log in self._fellows:
+            if error is not None:
+                fellow.terminate()
+                fellow.wait()
+                continue
+            try:
+                code = fellow.wait(GOODBYE_SECONDS)
+            except subprocess.TimeoutExpired:
+                fellow.terminate()
+                fellow.wait()
+                say("a worker was still judging a candidate beyond the last one, and was stopped")
+                continue
+            if code != 0:
+                say(f"a worker ended early (exit code {code}); see {log}")

@@ -38,7 +38,8 @@ def run(storage: str, folder: Path, trials: int, join: bool) -> None:
         time.sleep(0.1)
         return sum(path) / 1000
 
-    workers = None if "://" in storage else folder / "workers"
+    has_folder = "://" not in storage or "own-folder" in sys.argv
+    workers = folder / "workers" if has_folder else None
     budget = (space.source.cheapest + space.source.dearest) // 3
     search(space, judge, budget, storage, trials=trials, workers=workers, join=join, resume=join)
 

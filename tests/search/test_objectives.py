@@ -247,6 +247,19 @@ def test_proposal_over_the_limits_or_incomplete_is_completed_to_a_member(
     assert {name: followed[name] for name in first} == first
 
 
+def test_omitted_presence_of_a_row_is_drawn(space: SearchSpace) -> None:
+    """NSGA-II leaves out what it mutates."""
+    region = space.within(Limits())
+    proposal = space.parameters(space.path(space.largest))
+    (name, *_) = [name for name in proposal if name.endswith(".present")]
+    del proposal[name]
+    drawn = {
+        space.parameters(follow(space, region, proposal, random.Random(seed)))[name]
+        for seed in range(20)
+    }
+    assert drawn == {True, False}
+
+
 def test_trials_of_optunas_samplers_store_no_other_proposal(
     space: SearchSpace, surface: MakeSurface
 ) -> None:

@@ -127,3 +127,32 @@ def test_studies_of_two_names_share_a_storage(
     for name in ("one", "two"):
         trials = _search(space, surface(space), budget, storage=storage, trials=2, name=name)
         assert len(trials) == 2
+
+
+def test_password_of_a_database_is_not_shown(
+    space: SearchSpace, surface: MakeSurface, budget: int
+) -> None:
+    url = "postgresql+psycopg://me:secret@127.0.0.1:1/x"
+    with pytest.raises(ValueError, match=r"me:\*\*\*@127\.0\.0\.1:1/x cannot be used") as caught:
+        _search(space, surface(space), budget, storage=url, trials=1)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 5, 9, 12])
+def test_journal_cut_off_in_its_first_line_is_begun_again(
+    kept: int, space: SearchSpace, surface: MakeSurface, tmp_path: Path, budget: int
+) -> None:
+    journal = tmp_path / "study.journal"
+    _search(space, surface(space), budget, storage=journal, trials=1)
+    journal.write_bytes(journal.read_bytes()[:kept])
+    assert len(_search(space, surface(space), budget, storage=journal, trials=2)) == 2
+
+
+def test_stored_study_of_another_latency_table_is_refused(
+    space: SearchSpace, surface: MakeSurface, budget: int
+) -> None:
+    storage = InMemoryStorage()
+    slow, fast = space.priced(lambda *_: 2), space.priced(lambda *_: 1)
+    _search(slow, surface(slow), budget, storage=storage, trials=1)
+    with pytest.raises(ValueError, match="another latencies"):
+        _search(fast, surface(fast), budget, storage=storage, trials=2, resume=True)

@@ -10,10 +10,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO
 
@@ -63,6 +63,12 @@ def _opened(url: str) -> Iterator[RDBStorage]:
     yield storage
     storage.remove_session()
     storage.engine.dispose()
+
+
+def _clear(url: str) -> None:
+    with _opened(url) as database:
+        for summary in optuna.get_all_study_summaries(database):
+            optuna.delete_study(study_name=summary.study_name, storage=database)
 
 
 def _judged(folder: Path) -> list[tuple[int, str]]:
@@ -117,9 +123,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield str(tmp_path / "study.journal")
         return
     url = str(request.getfixturevalue("postgresql"))
-    with _opened(url) as database:
-        for summary in optuna.get_all_study_summaries(database):
-            optuna.delete_study(study_name=summary.study_name, storage=database)
+    _clear(url)
     yield url
     gc.collect()
 
@@ -192,12 +196,9 @@ def test_there_must_be_a_study_to_join(space: SearchSpace, storage: str) -> None
         search(space, lambda _: 0.5, space.source.dearest, storage, trials=1, join=True)
 
 
-def _trial(name: str | None, age: float = 0.0) -> FrozenTrial:
-    trial = create_trial(
-        state=TrialState.RUNNING, user_attrs={} if name is None else {WORKER: name}
-    )
-    trial.datetime_start = datetime.now() - timedelta(seconds=age)
-    return trial
+def _trial(name: str | None) -> FrozenTrial:
+    attributes = {} if name is None else {WORKER: name}
+    return create_trial(state=TrialState.RUNNING, user_attrs=attributes)
 
 
 def test_worker_is_lost_when_its_lock_is_released(tmp_path: Path) -> None:
@@ -209,28 +210,55 @@ def test_worker_is_lost_when_its_lock_is_released(tmp_path: Path) -> None:
     assert mine.others() == []
     assert mine.is_lost(_trial(other.name))
     other.leave()
-    assert mine.is_lost(_trial(other.name))
     mine.leave()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_worker_of_another_machine_is_not_judged_by_a_lock(tmp_path: Path) -> None:
+def test_worker_of_another_machine_or_folder_is_not_judged_by_a_lock(tmp_path: Path) -> None:
     mine = Presence(tmp_path)
-    assert not mine.is_lost(_trial("elsewhere-12-ab"))
-    assert not Presence(None).is_lost(_trial("elsewhere-12-ab"))
+    host = socket.gethostname()
+    for name in ("elsewhere-12-ab", f"{host}-2-77-ab", f"{host}-77-ab"):
+        assert not mine.is_lost(_trial(name)), "its lock is not here"
+        assert not Presence(None).is_lost(_trial(name))
     mine.leave()
 
 
-def test_trial_that_no_worker_named_itself_on_is_lost_after_a_minute_or_when_alone(
-    tmp_path: Path,
+def test_nameless_trial_is_lost_when_alone_or_after_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine = Presence(tmp_path)
-    assert mine.is_lost(_trial(None))
-    other = Presence(tmp_path)
-    assert not mine.is_lost(_trial(None, age=30))
-    assert mine.is_lost(_trial(None, age=61))
-    other.leave()
-    mine.leave()
+    alone = Presence(tmp_path / "alone")
+    assert alone.is_lost(_trial(None))
+    alone.leave()
+    mine, other = Presence(tmp_path / "both"), Presence(tmp_path / "both")
+    shared = Presence(tmp_path / "here", elsewhere=True)
+    now = time.monotonic()
+    for seconds, lost in ((0, False), (30, False), (70, True)):
+        monkeypatch.setattr(time, "monotonic", lambda now=now + seconds: now)
+        for presence in (mine, shared):
+            assert presence.is_lost(_trial(None)) == lost
+    for presence in (mine, other, shared):
+        presence.leave()
+
+
+def test_machines_with_folders_of_their_own_share_a_database(
+    postgresql: str, tmp_path: Path
+) -> None:
+    """Neither takes the other's fresh trials for lost."""
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    _clear(postgresql)
+    first = _start(postgresql, folders[0], 30, "own-folder")
+    _wait_until_judging(first)
+    second = _start(postgresql, folders[1], 30, "own-folder", "join")
+    _wait_until_judging(second)
+    for folder in folders:
+        (folder / "go").touch()
+    for process in (first, second):
+        _wait_for_the_end(process)
+    states = Counter(trial.state for trial in _trials(postgresql))
+    assert states[TrialState.FAIL] == 0
+    assert 30 <= states[TrialState.COMPLETE] <= 31
 
 
 def test_trial_left_in_a_storage_of_ones_own_is_run_again(space: SearchSpace) -> None:

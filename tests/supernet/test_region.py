@@ -147,6 +147,40 @@ def test_members_within_limits_are_drawn_uniformly_and_counted(
     assert {path for path in members if region.contains(path)} == feasible
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    ends=st.tuples(st.floats(0, 1), st.floats(0, 0.05)), off=st.tuples(*[st.integers(0, 40)] * 2)
+)
+def test_bands_whose_ends_are_nobodys_costs_are_counted_exactly(
+    space: SearchSpace,
+    members: dict[ChoicePath, Costs],
+    ends: tuple[float, float],
+    off: tuple[int, int],
+) -> None:
+    """Costs come in steps, and a band may begin and end between two of them, or lie there whole."""
+    low, width = ends
+    least = _quantile(members, "macs", low) + off[0]
+    most = _quantile(members, "macs", min(1, low + width)) + off[0] + off[1]
+    limits = Limits(macs=most, least_macs=least)
+    feasible = _feasible(members, limits)
+    if not feasible:
+        with pytest.raises(Infeasible):
+            space.within(limits)
+        return
+    region = space.within(limits)
+    count = region.count()
+    assert count.exact
+    assert count.value == len(feasible)
+    assert region.sample_path(random.Random(0)) in feasible
+
+
+def test_band_inside_one_step_of_the_costs_is_empty() -> None:
+    around = SearchSpace.around(load_target("micro_10k", 10))
+    least = around.source.cheapest
+    with pytest.raises(Infeasible):
+        around.within(Limits(macs=least + 1, least_macs=least + 1))
+
+
 def test_count_that_is_too_large_to_be_exact_is_estimated_with_an_interval(
     space: SearchSpace, members: dict[ChoicePath, Costs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,7 +239,7 @@ def test_walk_that_always_ends_outside_gives_way_to_a_draw(
     [
         ("macs", "budget", "MACs"),
         ("params", "max-params", "parameters"),
-        ("memory", "--max-memory", "bytes"),
+        ("memory", "max-memory", "bytes"),
         ("latency", "max-latency", "ns"),
     ],
 )
@@ -213,7 +247,7 @@ def test_limit_that_no_member_meets_is_said_with_the_least(
     space: SearchSpace, members: dict[ChoicePath, Costs], cost: str, option: str, unit: str
 ) -> None:
     least = min(costs[cost] for costs in members.values())
-    with pytest.raises(Infeasible, match=rf"{option} must be at least .*{least:,} {unit}"):
+    with pytest.raises(Infeasible, match=rf"^{option} must be at least .*{least:,} {unit}"):
         space.within(Limits(**{cost: least - 1}))
     assert space.within(Limits(**{cost: least})).count().value >= 1
 
