@@ -93,7 +93,7 @@ class RunConfig(Section):
 class SupernetRecipe(Recipe):
     """The recipe of a supernet: shorter, and with fewer images for a candidate's statistics."""
 
-    epochs: int = Field(3, ge=1, le=10_000)
+    epochs: int = Field(2, ge=1, le=10_000)
     bn_images: int = Field(128, ge=2, le=1_000_000)
 
 
