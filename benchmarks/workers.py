@@ -1,6 +1,6 @@
 """Trials a minute of one worker and of two, on one real supernet.
 
-    python benchmarks/workers.py RUN --rounds 3 --trials 24
+    python benchmarks/workers.py RUN --rounds 3 --trials 240
 
 RUN is a finished search; its supernet is used again, and every candidate is judged in full (no
 races). Rounds alternate between the three settings. Prints medians over the rounds, and the ratios
@@ -14,6 +14,7 @@ import argparse
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 
@@ -26,7 +27,7 @@ SETTINGS = {"1 worker, 1 thread": (1, 1), "1 worker, 2 threads": (1, 2), "2 work
 
 
 def trials_a_minute(run: Path, workers: int, threads: int, trials: int) -> float:
-    """Of a new search beside `run`, from its first trial's start to its last one's end."""
+    """Of a new search beside `run`, from the last worker's first trial to the last trial's end."""
     out = run.parent / f"workers-{workers}-{threads}"
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "nasaug", "search", "--config", run / "config.yaml"]
@@ -37,17 +38,23 @@ def trials_a_minute(run: Path, workers: int, threads: int, trials: int) -> float
     (name,) = optuna.get_all_study_names(storage)
     study = optuna.load_study(study_name=name, storage=storage)
     done = study.get_trials(states=(TrialState.COMPLETE,))
-    begun = min(trial.datetime_start for trial in done if trial.datetime_start)
-    ended = max(trial.datetime_complete for trial in done if trial.datetime_complete)
+    first: dict[str, datetime] = {}
+    for trial in done:
+        assert trial.datetime_start is not None
+        first.setdefault(trial.user_attrs["worker"], trial.datetime_start)
+    assert len(first) == workers, "the search was over before the last worker came"
+    begun = max(first.values())
+    ends = [trial.datetime_complete for trial in done if trial.datetime_complete]
+    counted = sum(end > begun for end in ends)
     shutil.rmtree(out)
-    return 60 * len(done) / (ended - begun).total_seconds()
+    return 60 * counted / (max(ends) - begun).total_seconds()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--trials", type=int, default=240)
     given = parser.parse_args()
     rates: dict[str, list[float]] = {name: [] for name in SETTINGS}
     for number in range(given.rounds):
