@@ -83,6 +83,13 @@ def _trials(storage: str) -> list[FrozenTrial]:
     return optuna.load_study(study_name="nasaug", storage=opened).trials
 
 
+@pytest.fixture(autouse=True)
+def _collect_connections() -> Iterator[None]:
+    """While the warning about them is ignored."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[str]:
     """The URL of a database on a real server, started for these tests on loopback."""
@@ -125,7 +132,6 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     url = str(request.getfixturevalue("postgresql"))
     _clear(url)
     yield url
-    gc.collect()
 
 
 def test_two_workers_share_a_study_and_judge_nothing_twice(storage: str, tmp_path: Path) -> None:
