@@ -1,6 +1,6 @@
 """Budgets, the one-shot supernet, the Optuna study over it, judging a candidate."""
 
-from nasaug.search.budget import format_macs, parse_band, parse_budget, parse_memory
+from nasaug.search.budget import format_count, format_macs, parse_band, parse_budget, parse_memory
 from nasaug.search.evolution import EvolutionSampler
 from nasaug.search.helpfulness import Helpfulness, Measured
 from nasaug.search.inherited import Answers, InheritedAccuracy, Spent
@@ -45,6 +45,7 @@ __all__ = [
     "SupernetOptions",
     "check_storage",
     "draw_stratified",
+    "format_count",
     "format_macs",
     "losers",
     "pareto_front",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from fractions import Fraction
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -57,6 +58,11 @@ def _parse(text: str | int | float, units: dict[str, int], rule: str, what: str)
         name = "a budget" if what == "MACs" else "this"
         raise ValueError(f"{name} must be from 1 to {LARGEST:.0e} {what}, but got {written!r}")
     return int(value)
+
+
+def format_count(count: int) -> str:
+    """For people, however many: `5.89e+24`."""
+    return f"{Decimal(count):.3g}".lower() if count >= 1000 else str(count)
 
 
 def format_macs(macs: int) -> str:

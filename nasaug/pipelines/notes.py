@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nasaug.pipelines.report_plots import QUANTITIES, limits_in_words
 from nasaug.pipelines.searched import COSTS, Searched
-from nasaug.search import format_macs
+from nasaug.search import format_count, format_macs
 from nasaug.supernet import macs, params, peak_memory
 
 MARK = "\n\n---\n*Above: written by `nasaug dashboard`. What stands below this line is kept.*\n"
@@ -32,7 +32,8 @@ def study_note(searched: Searched, picture: str | None) -> str:
         f"## Search around {_quoted(target.name)}, {limits_in_words(searched)}",
         searched.progress,
         "",
-        f"- **space**: {space.count():.3g} members around the target, {low} to {high} MACs",
+        f"- **space**: {format_count(space.count())} members around the target, "
+        f"{low} to {high} MACs",
         f"- **objectives**: {', '.join(searched.objectives)}",
         f"- **data**: {_quoted(searched.config.data.name)}",
         f"- **sampler**: {searched.config.sampler}, seed {searched.config.seed}",

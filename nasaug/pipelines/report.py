@@ -29,7 +29,7 @@ from nasaug.pipelines.searched import (
     read_search,
 )
 from nasaug.pipelines.stored import hide_password
-from nasaug.search import format_macs
+from nasaug.search import format_count, format_macs
 from nasaug.supernet import RowCost, Skip, embed, macs, params, row_costs
 from nasaug.training import write_atomically
 
@@ -91,7 +91,7 @@ def _made(searched: Searched) -> str:
         ("resolution", _resolution(searched)),
         (
             "space",
-            f"{space.count():.3g} members, {format_macs(space.source.cheapest)} to "
+            f"{format_count(space.count())} members, {format_macs(space.source.cheapest)} to "
             f"{format_macs(space.source.dearest)} MACs, {len(space.decisions)} decisions",
         ),
         ("limits", limits_in_words(searched)),

@@ -9,7 +9,7 @@ from typing import Any
 
 from nasaug.config import SearchConfig
 from nasaug.console import emit_json, emit_table, say
-from nasaug.search import format_macs
+from nasaug.search import format_count, format_macs
 from nasaug.supernet import Architecture, Count, Region, SearchSpace, load_target, params
 from nasaug.workspace import read_best
 
@@ -101,16 +101,16 @@ def _show(
         f"Space around {arch.name}", ("row", "kind", "width", "kernel", "expand", "extra"), rows, 6
     )
     print(
-        f"\n{space.count():.3g} members; from {format_macs(space.source.cheapest)} "
+        f"\n{format_count(space.count())} members; from {format_macs(space.source.cheapest)} "
         f"(the target) to {format_macs(space.source.dearest)} MACs; a graph of "
         f"{facts['nodes']} nodes and {facts['edges']} edges"
     )
     if "feasible" not in facts:
         return
     low, high = facts["feasible_interval"]
-    number = f"{facts['feasible']:.4g} members"
+    number = f"{format_count(facts['feasible'])} members"
     if not facts["feasible_exact"]:
-        number += f" (estimated, 95 % interval {low:.4g} to {high:.4g})"
+        number += f" (estimated, 95 % interval {format_count(low)} to {format_count(high)})"
     print(
         f"{config.limits}: {number}, a share of {facts['share']:.3g}; "
         f"{facts['samples_per_second']:,.0f} uniform samples a second, "

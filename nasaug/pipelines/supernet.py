@@ -12,7 +12,7 @@ import torch
 from nasaug.config import RunConfig
 from nasaug.console import progress_bar, say
 from nasaug.pipelines.tensorboard import mirror_metrics
-from nasaug.search import SupernetOptions, format_macs, supernet_step
+from nasaug.search import SupernetOptions, format_count, format_macs, supernet_step
 from nasaug.setting import Setting
 from nasaug.supernet import Network, SearchSpace
 from nasaug.training import (
@@ -52,9 +52,10 @@ def trained_supernet(
             if place != folder.path:
                 _copy(place, folder, net, making)
             return net.to(setting.device)
+    low, high = format_macs(space.source.cheapest), format_macs(space.source.dearest)
     say(
-        f"training a supernet of {space.count():.3g} paths, {format_macs(space.source.cheapest)} "
-        f"to {format_macs(space.source.dearest)} MACs, by {options.method}"
+        f"training a supernet of {format_count(space.count())} paths, {low} to {high} MACs, "
+        f"by {options.method}"
     )
     (folder.path / RANK).unlink(missing_ok=True)
     generator = torch.Generator().manual_seed(config.seed)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasaug.search import format_macs, parse_budget
+from nasaug.search import format_count, format_macs, parse_budget
 
 
 @pytest.mark.parametrize(
@@ -107,3 +107,10 @@ def test_budget_is_shown_for_people(macs: int, text: str) -> None:
 @given(st.integers(1, 10**13))
 def test_what_is_shown_reads_as_nearly_the_same(macs: int) -> None:
     assert parse_budget(format_macs(macs)) == pytest.approx(macs, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(1, "1"), (999, "999"), (5_889_000, "5.89e+6"), (10**400, "1.00e+400")]
+)
+def test_counts_of_any_size_are_shown(count: int, text: str) -> None:
+    assert format_count(count) == text
