@@ -7,6 +7,7 @@ the result is saved with the run. Only the command line reads configurations: th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -104,20 +105,44 @@ class RaceSection(Section):
     confidence: float = Field(0.95, gt=0.5, le=1)
 
 
-class SearchConfig(RunConfig):
+class SupernetConfig(RunConfig):
+    """What searching and rank checks have in common: a supernet, and limits on its members."""
+
+    train: SupernetRecipe = SupernetRecipe()
+    supernet: SupernetOptions = SupernetOptions()
+    space: SpaceSection = SpaceSection()
+    budget: Annotated[int | None, optional(parse_budget)] = None
+    budget_from: Annotated[int | None, optional(parse_budget)] = None
+    max_params: Annotated[int | None, optional(lambda t: parse_budget(t, "parameters"))] = None
+    max_memory: Annotated[int | None, optional(parse_memory)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_band(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("budget"), str):
+            low, high = parse_band(data["budget"])
+            data = {**data, "budget": high, "budget_from": low}
+        return data
+
+    @property
+    def limits(self) -> Limits:
+        """Raises: ValueError for a band that is upside down."""
+        return Limits(
+            macs=self.budget,
+            least_macs=self.budget_from,
+            params=self.max_params,
+            memory=self.max_memory,
+        )
+
+
+class SearchConfig(SupernetConfig):
     """`nasaug search`: `train` is the supernet's recipe and `supernet` how a step trains it.
 
     `budget` is the largest network's MACs, or a band such as 200M..300M, whose lower end becomes
     `budget_from`. `study` names the study in a shared storage.
     """
 
-    train: SupernetRecipe = SupernetRecipe()
-    supernet: SupernetOptions = SupernetOptions()
-    space: SpaceSection = SpaceSection()
     budget: Annotated[int, BeforeValidator(parse_budget)] = 300_000_000
-    budget_from: Annotated[int | None, optional(parse_budget)] = None
-    max_params: Annotated[int | None, optional(lambda t: parse_budget(t, "parameters"))] = None
-    max_memory: Annotated[int | None, optional(parse_memory)] = None
     max_latency: Annotated[int | None, optional(parse_latency)] = None
     latency_table: str | None = None
     objectives: Annotated[tuple[str, ...], BeforeValidator(known_objectives)] = ("accuracy",)
@@ -127,14 +152,6 @@ class SearchConfig(RunConfig):
     workers: int = Field(1, ge=1, le=1024)
     storage: Annotated[str | None, AfterValidator(storage_url)] = None
     study: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _split_band(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("budget"), str):
-            low, high = parse_band(data["budget"])
-            data = {**data, "budget": high, "budget_from": low}
-        return data
 
     @model_validator(mode="after")
     def _has_latencies(self) -> SearchConfig:
@@ -150,13 +167,7 @@ class SearchConfig(RunConfig):
     @property
     def limits(self) -> Limits:
         """Raises: ValueError for a band that is upside down."""
-        return Limits(
-            macs=self.budget,
-            least_macs=self.budget_from,
-            params=self.max_params,
-            memory=self.max_memory,
-            latency=self.max_latency,
-        )
+        return replace(super().limits, latency=self.max_latency)
 
     def make_space(self, target: Architecture) -> SearchSpace:
         """The space around `target`, with latencies where there is a table.

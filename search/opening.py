@@ -29,7 +29,7 @@ from nasaug.search.workers import (
     requeue,
     running,
 )
-from nasaug.supernet import Limits, SearchSpace
+from nasaug.supernet import SearchSpace
 
 COSTS = ("macs", "params", "memory", "latency")
 """Objectives that are minimised, and need no judging."""
@@ -146,10 +146,6 @@ def space_facts(space: SearchSpace) -> dict[str, Any]:
         "space": hashlib.blake2b(text.encode(), digest_size=16).hexdigest(),
         "latencies": space.latencies_digest(),
     }
-
-
-def limits_facts(limits: Limits) -> dict[str, Any]:
-    return {"limits": limits.given}
 
 
 def _check_facts(study: optuna.Study, facts: Mapping[str, Any]) -> None:

@@ -18,7 +18,6 @@ from nasaug.search.evolution import EvolutionSampler
 from nasaug.search.opening import (
     COSTS,
     close_storage,
-    limits_facts,
     name_errors_of,
     open_storage,
     open_study,
@@ -117,7 +116,7 @@ def search(
     if workers is None and not is_database and not isinstance(storage, BaseStorage):
         workers = Path(f"{storage}.workers")
     place = storage_name(storage)
-    facts = space_facts(space) | limits_facts(limits) | {"objectives": list(objectives)}
+    facts = space_facts(space) | {"limits": limits.given, "objectives": list(objectives)}
     own_sampler = SAMPLERS[sampler](space, region, seed)
     presence = Presence(workers, elsewhere=is_database)
     kept: BaseStorage | None = None

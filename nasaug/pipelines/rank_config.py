@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
-from nasaug.config import RunConfig, SpaceSection, SupernetRecipe, read_yaml
+from nasaug.config import SupernetConfig, read_yaml
 from nasaug.console import say
 from nasaug.pipelines.supernet import FOLDER, is_supernet
-from nasaug.search import SupernetOptions, parse_band, parse_budget, parse_memory
-from nasaug.supernet import Limits
 from nasaug.training import Recipe
-from nasaug.values import optional
 from nasaug.workspace import folders_near
 
 NEW, AUTO = "new", "auto"
@@ -34,43 +31,17 @@ class AloneRecipe(Recipe):
     epochs: int = Field(5, ge=1, le=10_000)
 
 
-class RankConfig(RunConfig):
+class RankConfig(SupernetConfig):
     """`nasaug rank-check`. `alone` is the recipe of the candidates, `train` and `supernet` those of
     the supernet; `supernet_from` is auto (the newest search's with these keys, else new), new, or a
     search's folder. `budget` (MACs, or a band), `max_params` and `max_memory` (bytes) limit the
     candidates; None is that search's own limit. Its limit on latency, if any, is not looked at."""
 
-    train: SupernetRecipe = SupernetRecipe()
-    supernet: SupernetOptions = SupernetOptions()
-    space: SpaceSection = SpaceSection()
-    budget: Annotated[int | None, optional(parse_budget)] = None
-    budget_from: Annotated[int | None, optional(parse_budget)] = None
-    max_params: Annotated[int | None, optional(lambda t: parse_budget(t, "parameters"))] = None
-    max_memory: Annotated[int | None, optional(parse_memory)] = None
     n: int = Field(12, le=10_000)
     bands: int = Field(4, ge=1)
     alone: AloneRecipe = AloneRecipe()
     resamples: int = Field(10_000, ge=100, le=100_000)
     supernet_from: str = AUTO
-
-    @model_validator(mode="before")
-    @classmethod
-    def _split_band(cls, data: Any) -> Any:
-        """A budget of 200M..300M is one of 300M from 200M on."""
-        if isinstance(data, dict) and isinstance(data.get("budget"), str):
-            low, high = parse_band(data["budget"])
-            data = {**data, "budget": high} | ({} if low is None else {"budget_from": low})
-        return data
-
-    @property
-    def limits(self) -> Limits:
-        """Raises: ValueError for a band that is upside down."""
-        return Limits(
-            macs=self.budget,
-            least_macs=self.budget_from,
-            params=self.max_params,
-            memory=self.max_memory,
-        )
 
 
 def choose_supernet(config: RankConfig, run: Path) -> str:
