@@ -1,20 +1,23 @@
 """What a network is: rows, named targets, the elastic network, the search space, costs."""
 
 from nasaug.supernet.architecture import Architecture, embed
+from nasaug.supernet.boosting import at_slope, boost, contract, is_boosted
 from nasaug.supernet.channels import round_channels
 from nasaug.supernet.costs import (
     RowCost,
     count_with_fvcore,
     macs,
+    macs_at,
     params,
     peak_memory,
     row_costs,
 )
 from nasaug.supernet.graph import Edge
 from nasaug.supernet.limits import Infeasible, Limits
-from nasaug.supernet.modules import ElasticNorm
 from nasaug.supernet.names import did_you_mean
-from nasaug.supernet.network import Network
+from nasaug.supernet.network import Network, Output
+from nasaug.supernet.noise import Noise
+from nasaug.supernet.norms import ElasticNorm, synchronise_batch_norm
 from nasaug.supernet.published import load_published, read_pickle_safely
 from nasaug.supernet.region import ChoicePath, Count, Region
 from nasaug.supernet.rows import (
@@ -49,17 +52,24 @@ __all__ = [
     "Linear",
     "MaxPool",
     "Network",
+    "Noise",
+    "Output",
     "Region",
     "Row",
     "RowCost",
     "SearchSpace",
     "Skip",
+    "at_slope",
+    "boost",
+    "contract",
     "count_with_fvcore",
     "did_you_mean",
     "embed",
+    "is_boosted",
     "load_published",
     "load_target",
     "macs",
+    "macs_at",
     "params",
     "peak_memory",
     "published_factors",
@@ -67,5 +77,6 @@ __all__ = [
     "round_channels",
     "row_costs",
     "sort_channels",
+    "synchronise_batch_norm",
     "target_names",
 ]

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from nasaug.supernet.architecture import Architecture
-from nasaug.supernet.rows import Row
+from nasaug.supernet.leaves import BoostedLeaf
+from nasaug.supernet.rows import GlobalAvgPool, Row
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,12 @@ def row_cost(row: Row, in_channels: int, size: int) -> RowCost:
     for index, leaf in enumerate(row.leaves(in_channels)):
         macs += leaf.macs(side)
         params += leaf.params
-        side = leaf.out_size(side)
+        before, side = side, leaf.out_size(side)
         output = leaf.out_channels * side**2
-        memory = max(memory, alive + output + (held if index else 0))
+        peak = alive + output
+        if isinstance(leaf, BoostedLeaf):
+            peak = leaf.peak(before, keep=bool(held) and index == 0)
+        memory = max(memory, peak + (held if index else 0))
         alive = output
     shortcut = row.shortcut(in_channels)
     if shortcut is not None:
@@ -65,6 +69,16 @@ def row_costs(arch: Architecture) -> list[RowCost]:
 def macs(arch: Architecture) -> int:
     """MACs of convolutions and linear layers, batch 1, at `arch.resolution`."""
     return sum(cost.macs for cost in row_costs(arch))
+
+
+@lru_cache(maxsize=4096)
+def macs_at(arch: Architecture, size: int) -> int:
+    """MACs, batch 1, of `arch` shown images of size x size, such as those of a training run."""
+    total = 0
+    for row, width in zip(arch.rows, arch.widths_in, strict=True):
+        total += row_cost(row, width, size).macs
+        size = 1 if isinstance(row, GlobalAvgPool) else (size - 1) // row.downsampling + 1
+    return total
 
 
 def params(arch: Architecture) -> int:

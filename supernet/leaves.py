@@ -7,7 +7,8 @@ three cannot disagree. Costs are per image (batch 1).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 Activation = Literal["none", "relu", "relu6", "hardswish"]
@@ -40,6 +41,65 @@ class ConvLeaf:
     @property
     def _weights(self) -> int:
         return self.kernel**2 * (self.in_channels // self.groups) * self.out_channels
+
+
+@dataclass(frozen=True)
+class BoostedLeaf:
+    """A 1x1 convolution that is an inverted residual while it trains (see `boosting.py`).
+
+    `parts`: 1x1 to `ratio` times the channels, norm, `act`; depthwise of kernel 1, norm, `act`; 1x1
+    to the channels of `conv`, then the norm and activation that `conv` has anyway. Where the shape
+    stays (`shortcut`), the input is added before that norm, so that all of it can become `conv`.
+    `slope` is how much of the two activations is linear, from 0 to 1.
+    """
+
+    conv: ConvLeaf
+    ratio: int
+    act: Activation
+    slope: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return self.conv.name
+
+    @property
+    def out_channels(self) -> int:
+        return self.conv.out_channels
+
+    @cached_property
+    def parts(self) -> tuple[ConvLeaf, ConvLeaf, ConvLeaf]:
+        """widen, mix, project; the two activations in between are not theirs."""
+        hidden = self.ratio * self.conv.in_channels
+        return (
+            ConvLeaf("widen", self.conv.in_channels, hidden, stride=self.conv.stride),
+            ConvLeaf("mix", hidden, hidden, groups=hidden),
+            replace(self.conv, name="project", in_channels=hidden, stride=1),
+        )
+
+    @property
+    def shortcut(self) -> bool:
+        return self.conv.stride == 1 and self.conv.in_channels == self.conv.out_channels
+
+    def out_size(self, size: int) -> int:
+        return self.conv.out_size(size)
+
+    def macs(self, size: int) -> int:
+        widen, mix, project = self.parts
+        inner = self.out_size(size)
+        return widen.macs(size) + mix.macs(inner) + project.macs(inner)
+
+    @property
+    def params(self) -> int:
+        return sum(part.params for part in self.parts)
+
+    def peak(self, size: int, keep: bool) -> int:
+        """Values alive at once while it runs, its input among them; `keep`: it is needed later."""
+        area = self.out_size(size) ** 2
+        read, made = self.conv.in_channels * size**2, self.conv.out_channels * area
+        hidden = self.ratio * self.conv.in_channels * area
+        kept = read if keep or self.shortcut else 0
+        with_sum = read + 2 * made if self.shortcut else 0
+        return max(read + hidden, kept + 2 * hidden, kept + hidden + made, with_sum)
 
 
 @dataclass(frozen=True)
@@ -112,4 +172,4 @@ class LinearLeaf:
         return (self.in_channels + 1) * self.out_channels
 
 
-Leaf = ConvLeaf | SqueezeLeaf | MaxPoolLeaf | GlobalAvgPoolLeaf | LinearLeaf
+Leaf = ConvLeaf | BoostedLeaf | SqueezeLeaf | MaxPoolLeaf | GlobalAvgPoolLeaf | LinearLeaf

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasaug.supernet.leaves import (
+    BoostedLeaf,
     ConvLeaf,
     GlobalAvgPoolLeaf,
     Leaf,
@@ -22,53 +23,7 @@ from nasaug.supernet.leaves import (
     MaxPoolLeaf,
     SqueezeLeaf,
 )
-
-Sliced = dict[str, Tensor]
-
-
-class ElasticNorm(nn.Module):
-    """Batch norm over the first channels.
-
-    Training uses the batch's statistics and leaves the running ones alone, since each sub-network
-    has its own: they are estimated after training, on an export. `momentum` is None except while
-    that is done (`nasaug.training.reestimate_batch_norm`).
-    """
-
-    running_mean: Tensor
-    running_var: Tensor
-    EPS = 1e-5
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(channels))
-        self.bias = nn.Parameter(torch.empty(channels))
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
-        self.momentum: float | None = None
-
-    def sliced(self, channels: int) -> Sliced:
-        tensors = {
-            "weight": self.weight,
-            "bias": self.bias,
-            "running_mean": self.running_mean,
-            "running_var": self.running_var,
-        }
-        return {name: _first(tensor, channels) for name, tensor in tensors.items()}
-
-    def forward(self, x: Tensor, channels: int) -> Tensor:
-        s = self.sliced(channels)
-        if self.training and self.momentum is None:
-            return F.batch_norm(x, None, None, s["weight"], s["bias"], True, 0.0, self.EPS)
-        return F.batch_norm(
-            x,
-            s["running_mean"],
-            s["running_var"],
-            s["weight"],
-            s["bias"],
-            self.training,
-            self.momentum or 0.0,
-            self.EPS,
-        )
+from nasaug.supernet.norms import ElasticNorm, Sliced, first_channels
 
 
 class ElasticConv(nn.Module):
@@ -85,20 +40,47 @@ class ElasticConv(nn.Module):
         inputs = leaf.in_channels // leaf.groups
         tensors = {"weight": _conv_slice(self.weight, leaf.out_channels, inputs, leaf.kernel)}
         if self.bias is not None:
-            tensors["bias"] = _first(self.bias, leaf.out_channels)
+            tensors["bias"] = first_channels(self.bias, leaf.out_channels)
         if self.norm is not None:
             for name, tensor in self.norm.sliced(leaf.out_channels).items():
                 tensors[f"norm.{name}"] = tensor
         return tensors
 
-    def forward(self, x: Tensor, leaf: ConvLeaf) -> Tensor:
+    def forward(self, x: Tensor, leaf: ConvLeaf, plus: Tensor | None = None) -> Tensor:
+        """`plus` is added between the convolution and its norm."""
         inputs = leaf.in_channels // leaf.groups
         weight = _conv_slice(self.weight, leaf.out_channels, inputs, leaf.kernel)
-        bias = None if self.bias is None else _first(self.bias, leaf.out_channels)
+        bias = None if self.bias is None else first_channels(self.bias, leaf.out_channels)
         x = F.conv2d(x, weight, bias, leaf.stride, leaf.kernel // 2, 1, leaf.groups)
+        if plus is not None:
+            x = x + plus
         if self.norm is not None:
             x = self.norm(x, leaf.out_channels)
         return activate(x, leaf.act)
+
+
+class ElasticBoosted(nn.Module):
+    """What a 1x1 convolution is while it is boosted: widen, mix, project."""
+
+    def __init__(self, leaf: BoostedLeaf) -> None:
+        super().__init__()
+        widen, mix, project = leaf.parts
+        self.widen = ElasticConv(widen)
+        self.mix = ElasticConv(mix)
+        self.project = ElasticConv(project)
+
+    def sliced(self, leaf: BoostedLeaf) -> Sliced:
+        return {
+            f"{part.name}.{name}": tensor
+            for part in leaf.parts
+            for name, tensor in getattr(self, part.name).sliced(part).items()
+        }
+
+    def forward(self, x: Tensor, leaf: BoostedLeaf) -> Tensor:
+        widen, mix, project = leaf.parts
+        y = linearised(self.widen(x, widen), leaf.act, leaf.slope)
+        y = linearised(self.mix(y, mix), leaf.act, leaf.slope)
+        return self.project(y, project, plus=x if leaf.shortcut else None)  # type: ignore[no-any-return]
 
 
 class ElasticSqueeze(nn.Module):
@@ -155,6 +137,8 @@ def build(leaf: Leaf) -> nn.Module:
     """The module that owns the weights of `leaf`, uninitialised."""
     if isinstance(leaf, ConvLeaf):
         return ElasticConv(leaf)
+    if isinstance(leaf, BoostedLeaf):
+        return ElasticBoosted(leaf)
     if isinstance(leaf, SqueezeLeaf):
         return ElasticSqueeze(leaf)
     if isinstance(leaf, LinearLeaf):
@@ -172,8 +156,13 @@ def activate(x: Tensor, act: str) -> Tensor:
     return x
 
 
-def _first(tensor: Tensor, channels: int) -> Tensor:
-    return tensor if tensor.shape[0] == channels else tensor[:channels]
+def linearised(x: Tensor, act: str, slope: float) -> Tensor:
+    """slope x + (1 - slope) act(x)."""
+    if slope == 0:
+        return activate(x, act)
+    if slope == 1:
+        return x
+    return torch.lerp(activate(x.clone(), act), x, slope)  # activate may overwrite its input
 
 
 def _conv_slice(weight: Tensor, out: int, inputs: int, kernel: int) -> Tensor:

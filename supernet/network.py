@@ -8,17 +8,26 @@ the search, the augmented network of NetAug and the exported target are all this
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from nasaug.supernet.architecture import Architecture, embed
+from nasaug.supernet.architecture import BLOCKS, Architecture, embed
 from nasaug.supernet.leaves import Leaf
-from nasaug.supernet.modules import ElasticConv, ElasticLinear, ElasticNorm, build
+from nasaug.supernet.modules import ElasticConv, ElasticLinear, build
+from nasaug.supernet.noise import Noise, drop_branches, drop_features, drop_squares
+from nasaug.supernet.norms import ElasticNorm
 from nasaug.supernet.rows import Row, Skip
 
 Init = Literal["kaiming_uniform", "fan_out"]
+
+
+class Output(NamedTuple):
+    """logits (N, num_classes); embedding (N, width), what the classifier reads, before dropout."""
+
+    logits: Tensor
+    embedding: Tensor
 
 
 class Block(nn.Module):
@@ -31,19 +40,30 @@ class Block(nn.Module):
         if (shortcut := row.shortcut(in_channels)) is not None:
             self.add_module(shortcut.name, build(shortcut))
 
-    def forward(self, x: Tensor, row: PlannedRow) -> Tensor:
+    def forward(self, x: Tensor, row: PlannedRow, noise: Noise | None = None) -> Tensor:
         y = x
         for leaf in row.leaves:
             y = self._modules[leaf.name](y, leaf)  # type: ignore[misc]
-        if not row.residual:
-            return y
-        if row.shortcut is not None:
-            x = self._modules[row.shortcut.name](x, row.shortcut)  # type: ignore[misc]
-        return nn.functional.relu(y + x) if row.act_after_sum else y + x
+        if row.residual:
+            if noise is not None and noise.drop_path and row.depth:
+                y = drop_branches(y, noise.drop_path * row.depth)
+            if row.shortcut is not None:
+                x = self._modules[row.shortcut.name](x, row.shortcut)  # type: ignore[misc]
+            y = nn.functional.relu(y + x) if row.act_after_sum else y + x
+        if noise is not None and noise.drop_block and row.late:
+            y = drop_squares(y, noise.drop_block, noise.block_size)
+        return y
 
 
 class PlannedRow:
-    """What one row of a sub-network asks of its block, worked out once per sub-network."""
+    """What one row of a sub-network asks of its block, worked out once per sub-network.
+
+    `depth` is a residual row's place among those over the identity, 1 at the last, 0 for all other
+    rows; `late` says whether the row is a block of the last two resolutions.
+    """
+
+    depth: float = 0.0
+    late: bool = False
 
     def __init__(self, row: Row, in_channels: int) -> None:
         self.leaves: tuple[Leaf, ...] = row.leaves(in_channels)
@@ -75,18 +95,33 @@ class Network(nn.Module):
         if init is not None:
             initialise(self, init, generator)
 
-    def forward(self, x: Tensor, sub: Architecture | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, sub: Architecture | None = None, noise: Noise | None = None
+    ) -> Tensor:
         """x (N, in_channels, H, W) -> logits (N, num_classes), of the sub-network `sub` if given.
+
+        `noise` disturbs the pass in training mode; see `Noise` for where its numbers come from.
 
         Raises: ValueError if `sub` is not inside this network.
         """
-        plan = self._plan(sub)
-        return self._run(self.features(x, sub), plan, len(plan) - 1, len(plan))
+        return self.outputs(x, sub, noise).logits
 
-    def features(self, x: Tensor, sub: Architecture | None = None) -> Tensor:
+    def outputs(
+        self, x: Tensor, sub: Architecture | None = None, noise: Noise | None = None
+    ) -> Output:
+        """As a call, with what the classifier read: one pass for whoever needs both."""
+        noise = self._heard(noise)
+        plan = self._plan(sub)
+        features = self._run(x, plan, 0, len(plan) - 1, noise)
+        read = features if noise is None else drop_features(features, noise.dropout)
+        return Output(self._run(read, plan, len(plan) - 1, len(plan)), features.flatten(1))
+
+    def features(
+        self, x: Tensor, sub: Architecture | None = None, noise: Noise | None = None
+    ) -> Tensor:
         """x (N, in_channels, H, W) -> what the classifier reads, (N, width, 1, 1)."""
         plan = self._plan(sub)
-        return self._run(x, plan, 0, len(plan) - 1)
+        return self._run(x, plan, 0, len(plan) - 1, self._heard(noise))
 
     def export(self, sub: Architecture | None = None) -> Network:
         """A static network of its own memory that computes what `self(x, sub)` computes."""
@@ -107,10 +142,21 @@ class Network(nn.Module):
     def _plan(self, sub: Architecture | None) -> tuple[PlannedRow, ...]:
         return _plan(self.arch if sub is None else sub, self.arch)
 
-    def _run(self, x: Tensor, plan: tuple[PlannedRow, ...], start: int, stop: int) -> Tensor:
+    def _heard(self, noise: Noise | None) -> Noise | None:
+        """None where nothing would be disturbed, so that such a pass is the plain one."""
+        return None if noise is None or noise.silent or not self.training else noise
+
+    def _run(
+        self,
+        x: Tensor,
+        plan: tuple[PlannedRow, ...],
+        start: int,
+        stop: int,
+        noise: Noise | None = None,
+    ) -> Tensor:
         for index in range(start, stop):
             if not plan[index].absent:
-                x = self.blocks[index](x, plan[index])
+                x = self.blocks[index](x, plan[index], noise)
         return x
 
 
@@ -158,4 +204,21 @@ def _plan_rows(sub: _ByRows, whole: _ByRows) -> tuple[PlannedRow, ...]:
     if aligned is not whole.arch:
         aligned = embed(aligned, whole.arch)
     widths = aligned.widths_in
-    return tuple(PlannedRow(row, width) for row, width in zip(aligned.rows, widths, strict=True))
+    plan = tuple(PlannedRow(row, width) for row, width in zip(aligned.rows, widths, strict=True))
+    _place_noise(aligned.rows, plan)
+    return plan
+
+
+def _place_noise(rows: tuple[Row, ...], plan: tuple[PlannedRow, ...]) -> None:
+    """Where stochastic depth and DropBlock act: `depth` and `late` of every planned row."""
+    droppable = [planned for row, planned in zip(rows, plan, strict=True) if row.keeps_shape]
+    for count, planned in enumerate(droppable, 1):
+        planned.depth = count / len(droppable)
+    stride, strides = 1, {}
+    for row, planned in zip(rows, plan, strict=True):
+        stride *= row.downsampling
+        if isinstance(row, BLOCKS):
+            strides[planned] = stride
+    last_two = sorted(set(strides.values()))[-2:]
+    for planned, stride in strides.items():
+        planned.late = stride in last_two

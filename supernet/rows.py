@@ -7,11 +7,12 @@ everything else (modules, slices, costs) is derived from them.
 
 from __future__ import annotations
 
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, ClassVar, get_args
 
 from nasaug.supernet.leaves import (
     Activation,
+    BoostedLeaf,
     ConvLeaf,
     GlobalAvgPoolLeaf,
     Leaf,
@@ -53,7 +54,41 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Conv(Row):
+class Boostable(Row):
+    """A row with a 1x1 convolution that may be an inverted residual in training (`boosting.py`).
+
+    `boost`: hidden channels for every one that comes in, 0 where it is the plain convolution.
+    `slope`: how much of the activations inside is linear, from 0 to 1.
+
+    Raises: ValueError for numbers out of range and for a row that has no such convolution.
+    """
+
+    boost: int = field(default=0, kw_only=True)
+    slope: float = field(default=0.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.boost == 0 and self.slope == 0:
+            return
+        if type(self.boost) is not int or not 0 < self.boost <= 64:
+            raise ValueError(f"boost must be an integer from 1 to 64, but got {self.boost!r}")
+        if type(self.slope) not in (int, float) or not 0 <= self.slope <= 1:
+            raise ValueError(f"slope must be a number from 0 to 1, but got {self.slope!r}")
+        if not self.boostable:
+            raise ValueError(f"boost needs a 1x1 convolution with a norm or a bias, not {self}")
+
+    @property
+    def boostable(self) -> bool:
+        return True
+
+    def _pointwise(self, leaf: ConvLeaf, act: Activation) -> Leaf:
+        """`leaf`, or what stands for it while it is boosted."""
+        if not self.boost:
+            return leaf
+        return BoostedLeaf(leaf, self.boost, "relu6" if act == "none" else act, self.slope)
+
+
+@dataclass(frozen=True)
+class Conv(Boostable):
     kind = "conv"
     kernel: int
     stride: int
@@ -63,22 +98,26 @@ class Conv(Row):
     bias: bool = False
 
     def leaves(self, in_channels: int) -> tuple[Leaf, ...]:
-        return (
-            ConvLeaf(
-                "conv",
-                in_channels,
-                self.out,
-                self.kernel,
-                self.stride,
-                act=self.act,
-                norm=self.norm,
-                bias=self.bias,
-            ),
+        leaf = ConvLeaf(
+            "conv",
+            in_channels,
+            self.out,
+            self.kernel,
+            self.stride,
+            act=self.act,
+            norm=self.norm,
+            bias=self.bias,
         )
+        return (self._pointwise(leaf, self.act),)
+
+    @property
+    def boostable(self) -> bool:
+        """Without a norm or a bias nothing could take up the biases inside."""
+        return self.kernel == 1 and (self.norm or self.bias)
 
 
 @dataclass(frozen=True)
-class DepthwiseSeparable(Row):
+class DepthwiseSeparable(Boostable):
     """Depthwise convolution with activation, then a linear 1x1 convolution."""
 
     kind = "depthwise_separable"
@@ -91,7 +130,7 @@ class DepthwiseSeparable(Row):
     def leaves(self, in_channels: int) -> tuple[Leaf, ...]:
         return (
             _depthwise(in_channels, self.kernel, self.stride, self.act),
-            ConvLeaf("project", in_channels, self.out),
+            self._pointwise(ConvLeaf("project", in_channels, self.out), self.act),
         )
 
     @property
@@ -100,7 +139,7 @@ class DepthwiseSeparable(Row):
 
 
 @dataclass(frozen=True)
-class InvertedResidual(Row):
+class InvertedResidual(Boostable):
     """1x1 expansion to `mid`, depthwise, squeeze-and-excitation (if `squeeze`), linear 1x1."""
 
     kind = "inverted_residual"
@@ -115,7 +154,7 @@ class InvertedResidual(Row):
     def leaves(self, in_channels: int) -> tuple[Leaf, ...]:
         squeeze = (SqueezeLeaf("squeeze", self.mid, self.squeeze),) if self.squeeze else ()
         return (
-            ConvLeaf("expand", in_channels, self.mid, act=self.act),
+            self._pointwise(ConvLeaf("expand", in_channels, self.mid, act=self.act), self.act),
             _depthwise(self.mid, self.kernel, self.stride, self.act),
             *squeeze,
             ConvLeaf("project", self.mid, self.out),
@@ -127,7 +166,7 @@ class InvertedResidual(Row):
 
 
 @dataclass(frozen=True)
-class Bottleneck(Row):
+class Bottleneck(Boostable):
     """ResNet's bottleneck with the stride on the 3x3 (v1.5, as torchvision's resnet50).
 
     `projection`: the shortcut is a 1x1 convolution, for a block that changes the shape.
@@ -143,7 +182,7 @@ class Bottleneck(Row):
 
     def leaves(self, in_channels: int) -> tuple[Leaf, ...]:
         return (
-            ConvLeaf("reduce", in_channels, self.mid, act=self.act),
+            self._pointwise(ConvLeaf("reduce", in_channels, self.mid, act=self.act), self.act),
             ConvLeaf("spatial", self.mid, self.mid, self.kernel, self.stride, act=self.act),
             ConvLeaf("restore", self.mid, self.out),
         )
@@ -250,8 +289,8 @@ def _check_value(kind: str, key: str, value: object) -> None:
     elif key in ("skip", "norm", "bias", "projection"):
         if not isinstance(value, bool):
             raise ValueError(f"{kind}: {key} must be true or false, but got {value!r}")
-    elif key == "squeeze" and value is None:
-        pass
+    elif key in ("boost", "slope") or (key == "squeeze" and value is None):
+        pass  # A row checks the first two itself.
     elif not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 65536:
         raise ValueError(f"{kind}: {key} must be an integer from 1 to 65,536, but got {value!r}")
 
