@@ -20,12 +20,10 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from torch import Tensor
-from torch.nn import functional as F
 
 from nasaug.search.paths import dropout_path, fair_passes, fair_paths
 from nasaug.supernet import Network, SearchSpace, did_you_mean
-from nasaug.training import Batch, Losses, State, Step
+from nasaug.training import Batch, Losses, State, Step, distillation
 
 
 def _known_method(name: str) -> str:
@@ -90,7 +88,7 @@ def fair_step(space: SearchSpace, options: SupernetOptions) -> Step:
             with state.autocast():
                 loss = state.loss(net(images, space.architecture(path)), labels)
             (loss / len(paths)).backward()
-            total += loss.detach()
+            total = total + loss.detach()
         return {"path": total / len(paths)}
 
     return step
@@ -132,7 +130,7 @@ def sandwich_step(space: SearchSpace, options: SupernetOptions) -> Step:
             loss = state.loss(teacher, labels)
         (loss / passes).backward()
         losses = {"largest": loss.detach()}
-        soft = teacher.detach().float() / options.temperature
+        teacher = teacher.detach()
         students = {"smallest": [space.target]}
         if options.random_paths:
             students["random"] = [space.sample(state.rng) for _ in range(options.random_paths)]
@@ -140,25 +138,13 @@ def sandwich_step(space: SearchSpace, options: SupernetOptions) -> Step:
             total = torch.zeros((), device=images.device)
             for arch in archs:
                 with state.autocast():
-                    loss = distillation(net(images, arch), soft, options.temperature)
+                    loss = distillation(net(images, arch), teacher, options.temperature)
                 (loss / passes).backward()
-                total += loss.detach()
+                total = total + loss.detach()
             losses[name] = total / len(archs)
         return losses
 
     return step
-
-
-def distillation(logits: Tensor, soft: Tensor, temperature: float) -> Tensor:
-    """Mean KL divergence of softmax(logits / T) from softmax(soft), times T^2.
-
-    T^2 keeps the gradient's size as T changes (Hinton et al., 2015). logits, soft (N, classes);
-    `soft` is already divided by T.
-    """
-    student = F.log_softmax(logits.float() / temperature, dim=1)
-    teacher = F.log_softmax(soft, dim=1)
-    divergence = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
-    return divergence * temperature**2
 
 
 SUPERNET_METHODS: dict[str, Callable[[SearchSpace, SupernetOptions], Step]] = {

@@ -1,52 +1,79 @@
 """Data, the one training loop, evaluation, runs. Trains any network for any caller."""
 
 from nasaug.training.datasets import DATASETS, Dataset, ImageArray, load_dataset
+from nasaug.training.diagnosis import Accuracy, Diagnosis, diagnose
+from nasaug.training.distillation import certainty, distillation
 from nasaug.training.distributed import ALONE, Workers, join_workers
 from nasaug.training.evaluate import evaluate, reestimate_batch_norm
 from nasaug.training.files import read_json_object, write_atomically, write_json
-from nasaug.training.fit import State, Step, fit, plain_step
+from nasaug.training.fit import Step, fit, plain_step
+from nasaug.training.gathering import gather
+from nasaug.training.label_cache import CachedTeacher, SoftLabels, soft_labels
 from nasaug.training.loaders import (
     Batch,
     Batches,
-    View,
     calibration_batches,
     evaluation_batches,
     training_batches,
 )
+from nasaug.training.metrics import AtK, Judgement, judge
 from nasaug.training.monitor import Losses, TrainingFailed
 from nasaug.training.process import keep_caches
-from nasaug.training.recipe import Recipe, proxy_resolution
+from nasaug.training.recipe import Recipe, check_batch, proxy_resolution
+from nasaug.training.relational import relational_loss
 from nasaug.training.run import RunFolder, load_weights, read_facts, save_weights
+from nasaug.training.splits import imbalanced
+from nasaug.training.state import State
+from nasaug.training.teachers import OuterTeacher, Teacher, load_teacher
+from nasaug.training.views import View
 
 __all__ = [
     "ALONE",
     "DATASETS",
+    "Accuracy",
+    "AtK",
     "Batch",
     "Batches",
+    "CachedTeacher",
     "Dataset",
+    "Diagnosis",
     "ImageArray",
+    "Judgement",
     "Losses",
+    "OuterTeacher",
     "Recipe",
     "RunFolder",
+    "SoftLabels",
     "State",
     "Step",
+    "Teacher",
     "TrainingFailed",
     "View",
     "Workers",
     "calibration_batches",
+    "certainty",
+    "check_batch",
+    "diagnose",
+    "distillation",
     "evaluate",
     "evaluation_batches",
     "fit",
+    "gather",
+    "imbalanced",
     "join_workers",
+    "judge",
     "keep_caches",
     "load_dataset",
+    "load_teacher",
     "load_weights",
     "plain_step",
     "proxy_resolution",
     "read_facts",
     "read_json_object",
     "reestimate_batch_norm",
+    "relational_loss",
     "save_weights",
+    "soft_labels",
     "training_batches",
     "write_atomically",
     "write_json",

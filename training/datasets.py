@@ -1,7 +1,8 @@
 """The data sets by name, each as three parts kept apart: train, validation, test.
 
 The search and every choice during training see the validation part only; the test part is for one
-look at the end. Nothing is downloaded unless asked.
+look at the end. A long tail may be made of the training part; the other two stay as balanced as
+they are. Nothing is downloaded unless asked.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,8 +21,8 @@ from torch import Tensor
 from nasaug.supernet import did_you_mean
 from nasaug.training.folders import ImagePaths, read_image_folder
 from nasaug.training.idx import read_idx
-
-SPLIT_SEED = 0
+from nasaug.training.imagenet import imagenet_builder
+from nasaug.training.splits import imbalanced, stratified_split
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class ImageArray:
 
 
 Part = ImageArray | ImagePaths
+# Training part, test part, classes; from where to look, and whether to download.
+Parts = tuple[Part, Part, tuple[str, ...]]
+Builder = Callable[[list[Path], bool], Parts]
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,14 @@ def load_dataset(
     folder: str | Path | None = None,
     validation: float = 0.1,
     download: bool = False,
+    imbalance: float = 1.0,
 ) -> Dataset:
     """A data set by name (see `DATASETS`) or `imagefolder:PATH`.
 
     `folder` is where to look first (then $NASAUG_DATA, the system's folder, a cache in the home
     folder). `validation` is the share of the training part held out, stratified, the same images
-    every time.
+    every time. `imbalance` above 1 makes a long tail of the training part (see `imbalanced`), of
+    what is left of it; validation and test stay as they are.
 
     Raises: ValueError for an unknown name (the nearest is offered), for data that cannot be used
         (one class, damaged files) and for data that is not there, saying where it was looked for.
@@ -89,7 +95,13 @@ def load_dataset(
     if not 0 < validation < 1:
         raise ValueError(f"validation must be a share between 0 and 1, but got {validation}")
     if name.startswith("imagefolder:"):
-        return _image_folder(Path(name.removeprefix("imagefolder:")), validation)
+        data = _image_folder(Path(name.removeprefix("imagefolder:")), validation)
+    else:
+        data = _named(name, folder, validation, download)
+    return replace(data, train=imbalanced(data.train, imbalance))
+
+
+def _named(name: str, folder: str | Path | None, validation: float, download: bool) -> Dataset:
     if name not in DATASETS:
         raise ValueError(
             f"unknown data set {name!r}: {did_you_mean(name, DATASETS)} (or imagefolder:PATH)"
@@ -97,8 +109,8 @@ def load_dataset(
     train, test, classes = DATASETS[name](_roots(folder), download)
     if len(train.labels.unique()) < 2:
         raise ValueError(f"{name} has images of one class only; at least two are needed")
-    kept, held = _stratified_split(train.labels, validation)
-    channels = train.images.shape[1]
+    kept, held = stratified_split(train.labels, validation)
+    channels = train.images.shape[1] if isinstance(train, ImageArray) else 3
     mean, std = CHANNEL_STATISTICS[channels]
     return Dataset(name, classes, train.subset(kept), train.subset(held), test, mean, std)
 
@@ -111,9 +123,7 @@ def _roots(folder: str | Path | None) -> list[Path]:
     return [*roots, Path("/usr/share/datasets"), Path.home() / ".cache" / "nasaug"]
 
 
-def _fashion_mnist_mini(
-    roots: list[Path], download: bool
-) -> tuple[ImageArray, ImageArray, tuple[str, ...]]:
+def _fashion_mnist_mini(roots: list[Path], download: bool) -> Parts:
     with files("nasaug.training.embedded").joinpath("fashion_mnist_mini.npz").open("rb") as file:
         arrays = np.load(file)
         parts = [
@@ -126,9 +136,7 @@ def _fashion_mnist_mini(
     return parts[0], parts[1], CLOTHES
 
 
-def _fashion_mnist(
-    roots: list[Path], download: bool
-) -> tuple[ImageArray, ImageArray, tuple[str, ...]]:
+def _fashion_mnist(roots: list[Path], download: bool) -> Parts:
     """IDX files, gzipped or plain, as the authors, torchvision and Debian lay them out."""
     places = [root / sub for root in roots for sub in ("", "fashion-mnist", "FashionMNIST/raw")]
     for place in places:
@@ -158,10 +166,8 @@ def _read_pair(place: Path, part: str, ending: str) -> ImageArray:
     return ImageArray(pixels, torch.from_numpy(labels.copy()).long())
 
 
-def _cifar(
-    name: str,
-) -> Callable[[list[Path], bool], tuple[ImageArray, ImageArray, tuple[str, ...]]]:
-    def build(roots: list[Path], download: bool) -> tuple[ImageArray, ImageArray, tuple[str, ...]]:
+def _cifar(name: str) -> Builder:
+    def build(roots: list[Path], download: bool) -> Parts:
         from torchvision import datasets
 
         kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
@@ -201,25 +207,10 @@ def _image_folder(path: Path, validation: float) -> Dataset:
     if len(parts) == 2:
         validation_part, test = parts
     else:
-        kept, held = _stratified_split(train.labels, validation)
+        kept, held = stratified_split(train.labels, validation)
         train, validation_part, test = train.subset(kept), train.subset(held), parts[0]
     mean, std = CHANNEL_STATISTICS[3]
     return Dataset(f"imagefolder:{path}", classes, train, validation_part, test, mean, std)
-
-
-def _stratified_split(labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """(kept, held out) indices: of every class `share`, at least one image of those with two."""
-    generator = torch.Generator().manual_seed(SPLIT_SEED)
-    kept, held = [], []
-    for label in labels.unique():
-        members = (labels == label).nonzero().flatten()
-        members = members[torch.randperm(len(members), generator=generator)]
-        count = min(max(1, round(share * len(members))), len(members) - 1)
-        held.append(members[:count])
-        kept.append(members[count:])
-    if not any(map(len, held)):
-        raise ValueError("every class has one image only: none is left to validate on")
-    return torch.cat(kept).sort().values, torch.cat(held).sort().values
 
 
 def _not_found(name: str, file: str, roots: list[Path]) -> str:
@@ -239,11 +230,11 @@ CHANNEL_STATISTICS: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = {
     1: ((0.286,), (0.353,)),
     3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-DATASETS: dict[
-    str, Callable[[list[Path], bool], tuple[ImageArray, ImageArray, tuple[str, ...]]]
-] = {
+DATASETS: dict[str, Builder] = {
     "fashion-mnist-mini": _fashion_mnist_mini,
     "fashion-mnist": _fashion_mnist,
     "cifar10": _cifar("cifar10"),
     "cifar100": _cifar("cifar100"),
+    "imagenet": imagenet_builder("imagenet"),
+    "imagenet21k-p": imagenet_builder("imagenet21k-p"),
 }

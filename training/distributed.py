@@ -6,13 +6,19 @@ No DistributedDataParallel: it hooks into one backward pass, while NetAug has se
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+
+from nasaug.training.monitor import TrainingFailed
+
+# What gloo and NCCL say when a peer's process has ended.
+LOST = ("gloo", "nccl", "connection", "socket", "peer")
 
 
 @dataclass(frozen=True)
@@ -40,16 +46,39 @@ def join_workers(device: torch.device) -> Workers:
     return Workers(dist.get_rank(), size)
 
 
-def average_gradients(parameters: Iterable[nn.Parameter], workers: Workers) -> None:
-    """Replace every gradient by its mean over the workers."""
+def average(tensors: Sequence[Tensor], workers: Workers, parts: int = 1) -> None:
+    """Replace every tensor, a sum over `parts`, by its mean over parts and workers, in place."""
     if workers.size == 1:
+        if parts > 1:
+            torch._foreach_div_(list(tensors), parts)
         return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = _flatten_dense_tensors(gradients)
+    flat = _flatten_dense_tensors(tensors)
     dist.all_reduce(flat)
-    flat /= workers.size
-    for gradient, mean in zip(gradients, _unflatten_dense_tensors(flat, gradients), strict=True):
-        gradient.copy_(mean)
+    flat /= workers.size * parts
+    for tensor, mean in zip(tensors, _unflatten_dense_tensors(flat, tensors), strict=True):
+        tensor.copy_(mean)
+
+
+@contextmanager
+def explained(workers: Workers) -> Iterator[None]:
+    """Turns the error that a collective raises when another worker is gone into one that says so.
+
+    Raises: TrainingFailed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if workers.size == 1 or isinstance(error, TrainingFailed) or not _is_of_group(error):
+            raise
+        raise TrainingFailed(
+            f"worker {workers.rank} of {workers.size} has lost another worker "
+            f"({str(error).splitlines()[0]}); start the same command again with --resume"
+        ) from error
+
+
+def _is_of_group(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return isinstance(error, dist.DistError) or any(word in text for word in LOST)
 
 
 def wait_for_all(workers: Workers) -> None:

@@ -8,63 +8,28 @@ step), so that a run which is killed and resumed ends in the same weights, bit f
 from __future__ import annotations
 
 import logging
-import random
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from nasaug.supernet import Network
+from nasaug.supernet import Network, synchronise_batch_norm
 from nasaug.training.checkpoint import load_newest_checkpoint, save_checkpoint
-from nasaug.training.distributed import ALONE, Workers, average_gradients, wait_for_all
+from nasaug.training.distributed import ALONE, Workers, explained, wait_for_all
+from nasaug.training.gradients import Gradients
 from nasaug.training.loaders import Batch, Batches
 from nasaug.training.monitor import Losses, Monitor
-from nasaug.training.recipe import Recipe, learning_rate, make_optimizer, total_steps
+from nasaug.training.recipe import Recipe, check_batch, learning_rate, make_optimizer, total_steps
 from nasaug.training.run import RunFolder
+from nasaug.training.state import State
 
 log = logging.getLogger(__name__)
 
-Validate = Callable[[Network], Mapping[str, float]]
+Validate = Callable[[Network, float], Mapping[str, float]]
 Watch = Callable[[int, int, Mapping[str, float]], None]
-
-
-@dataclass
-class State:
-    """What a step may know of the run. `rng` is fresh for every step and alike on all workers."""
-
-    recipe: Recipe
-    step: int
-    steps: int
-    steps_per_epoch: int
-    seed: int
-    autocast: Callable[[], AbstractContextManager[None]]
-    companions: Callable[[], list[Mapping[str, Tensor]]]
-    rng: random.Random = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.rng = random.Random(f"{self.seed}/step/{self.step}")
-
-    @property
-    def epoch(self) -> int:
-        return self.step // self.steps_per_epoch
-
-    @property
-    def epoch_begins(self) -> bool:
-        return self.step % self.steps_per_epoch == 0
-
-    @property
-    def progress(self) -> float:
-        """The share of the steps that are done, in [0, 1)."""
-        return self.step / self.steps
-
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The recipe's loss: cross entropy with label smoothing."""
-        return F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
 
 
 Step = Callable[[Network, Batch, State], Losses]
@@ -73,8 +38,7 @@ Step = Callable[[Network, Batch, State], Losses]
 def plain_step(net: Network, batch: Batch, state: State) -> Losses:
     """Train the whole of `net`."""
     images, labels = batch
-    with state.autocast():
-        loss = state.loss(net(images), labels)
+    loss = state.loss(state.outputs(net, images).logits, labels)
     loss.backward()
     return {"target": loss.detach()}
 
@@ -94,75 +58,110 @@ def fit(
 ) -> Network:
     """Train `net` in place by `step`; returns the weights to use: `net`, or its moving average.
 
-    `validate` is called on these weights after every `recipe.validate_every` epochs, and its
-    values are logged; `watch(step, steps, values)` after every step. With `resume` training goes
-    on from the newest checkpoint in `run`, if there is one.
+    `validate` is called on these weights, with the share of the training that is done, after every
+    `recipe.validate_every` epochs, and its values are logged; `watch(step, steps, values)` after
+    every step. With `resume` training goes on from the newest checkpoint in `run`, if there is one.
 
-    Raises: TrainingFailed when a loss is not finite.
+    Raises: TrainingFailed when a loss is not finite, and when another worker is lost; ValueError
+        for a batch of one image and an epoch that is shorter than a step.
     """
+    check_batch(recipe, group.size)
     device = next(net.parameters()).device
     net.to(memory_format=torch.channels_last).train()
+    synchronise_batch_norm(net, recipe.sync_batch_norm and group.size > 1)
     optimizer = make_optimizer(net, recipe)
     average = _moving_average(net, recipe)
-    steps = total_steps(recipe, len(batches))
+    epoch_steps = _steps_per_epoch(len(batches), recipe)
+    steps = total_steps(recipe, epoch_steps)
     monitor = Monitor(device)
     done = _restore(run, net, optimizer, average, monitor) if resume else 0
     run.forget_metrics_after(done)
     if not resume and run.writes:
         shutil.rmtree(run.checkpoints, ignore_errors=True)
-    # Every parameter has a gradient every step (zeros outside the sampled slice), so that momentum
-    # and decay act alike everywhere.
-    for parameter in net.parameters():
-        parameter.grad = torch.zeros_like(parameter)
+    gradients, dtype = Gradients(net), next(net.parameters()).dtype
 
     def companions() -> list[Mapping[str, Tensor]]:
         return _companions(net, optimizer, average)
 
     autocast = _autocast(recipe, device)
-    for batch in _from_step(batches, done, steps):
-        state = State(recipe, done, steps, len(batches), seed, autocast, companions)
-        rate = learning_rate(recipe, done, len(batches), group.size)
+    for parts in _from_step(batches, recipe.accumulate, epoch_steps, done, steps):
+        rate = learning_rate(recipe, done, epoch_steps, group.size)
         for settings in optimizer.param_groups:
             settings["lr"] = rate
-        optimizer.zero_grad(set_to_none=False)
-        losses = step(net, batch, state)
-        average_gradients(net.parameters(), group)
+        gradients.clear()
+        values: dict[str, Tensor] = {}
+        with explained(group):
+            for part, batch in enumerate(parts):
+                state = State(recipe, done, steps, epoch_steps, seed, autocast, companions)
+                state.group, state.part, state.gradients = group, part, gradients
+                _add(values, step(net, batch, state), state.observed, dtype)
+                monitor.macs += state.macs * group.size
+            gradients.average(group, len(parts), values)
+        gradients.merge()
         if recipe.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_norm)
         optimizer.step()
         if average is not None:
             average.update_parameters(net)
         done += 1
-        monitor.add(done, rate, losses, batch[0])
+        monitor.add(done, rate, values, batch[0])
         if watch is not None:
             watch(done, steps, monitor.latest)
-        epoch_ends = done % len(batches) == 0 or done == steps
+        epoch_ends = done % epoch_steps == 0 or done == steps
         if epoch_ends:
-            values = {"epoch": state.epoch + 1, "lr": rate, **monitor.epoch_means()}
+            measured = {"epoch": state.epoch + 1, "lr": rate, **monitor.epoch_means()}
             due = (state.epoch + 1) % recipe.validate_every == 0 or done == steps
             if validate is not None and due and group.first:
-                values |= validate(_used(net, average))
-            run.log_metrics(done, values)
+                measured |= validate(_used(net, average), done / steps)
+            run.log_metrics(done, measured)
+            monitor.restart_clock()
         if epoch_ends or (recipe.checkpoint_every and done % recipe.checkpoint_every == 0):
             monitor.check()
             if run.writes:
                 tensors = _tensors(net, optimizer, average)
-                save_checkpoint(
-                    run.checkpoints, done, tensors, {"sums": monitor.sums, "count": monitor.count}
-                )
-            wait_for_all(group)
+                save_checkpoint(run.checkpoints, done, tensors, monitor.facts())
+            with explained(group):
+                wait_for_all(group)
     return _used(net, average)
 
 
-def _from_step(batches: Batches, done: int, steps: int) -> Iterator[Batch]:
-    """The batches of steps `done` .. `steps` - 1."""
+def _add(
+    sums: dict[str, Tensor],
+    losses: Mapping[str, Tensor],
+    observed: Mapping[str, Tensor],
+    dtype: torch.dtype,
+) -> None:
+    """A batch's losses, as `loss_NAME`, and what else it observed, to those of its step."""
+    values = {f"loss_{name}": loss for name, loss in losses.items()} | dict(observed)
+    for name, value in values.items():
+        value = value.detach().to(dtype)
+        sums[name] = sums[name] + value if name in sums else value.clone()
+
+
+def _steps_per_epoch(batches: int, recipe: Recipe) -> int:
+    if batches < recipe.accumulate:
+        raise ValueError(
+            f"train.accumulate must be at most the {batches} batches of an epoch, "
+            f"but got {recipe.accumulate}"
+        )
+    return batches // recipe.accumulate
+
+
+def _from_step(
+    batches: Batches, accumulate: int, epoch_steps: int, done: int, steps: int
+) -> Iterator[list[Batch]]:
+    """The `accumulate` batches of each of the steps `done` .. `steps` - 1."""
     while done < steps:
-        epoch, start = divmod(done, len(batches))
-        for batch in batches.epoch(epoch, start):
-            if done == steps:
-                return
-            yield batch
-            done += 1
+        epoch, start = divmod(done, epoch_steps)
+        parts: list[Batch] = []
+        for batch in batches.epoch(epoch, start * accumulate):
+            parts.append(batch)
+            if len(parts) == accumulate:
+                yield parts
+                parts = []
+                done += 1
+                if done == steps:
+                    return
 
 
 def _autocast(recipe: Recipe, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
@@ -243,6 +242,6 @@ def _restore(
         if name in parts["momentum"]:
             buffer = torch.empty_like(parameter, requires_grad=False)
             optimizer.state[parameter]["momentum_buffer"] = buffer.copy_(parts["momentum"][name])
-    monitor.sums, monitor.count = checkpoint.facts["sums"], checkpoint.facts["count"]
+    monitor.restore(checkpoint.facts)
     log.info("resuming %s after step %d", run.path, checkpoint.step)
     return checkpoint.step

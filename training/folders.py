@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from nasaug.training.loaders import View
+from nasaug.training.policies import drawing, image_policy
+from nasaug.training.views import View
 
 BRIGHTNESS, SATURATION = 32 / 255, 0.5
 CENTRE = 0.875
@@ -60,6 +61,9 @@ class ImageFiles(torch.utils.data.Dataset[Any]):
             ]
         if augments and view.flip:
             steps.append(v2.RandomHorizontalFlip())
+        policy = image_policy(view) if augments else None
+        if policy is not None:
+            steps.append(policy)
         steps += [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
         if view.in_channels == 1:
             steps.append(v2.Grayscale())
@@ -78,8 +82,7 @@ class ImageFiles(torch.utils.data.Dataset[Any]):
                 picture = image.convert("RGB")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             return UnreadableImage(self._paths[index], str(error))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with drawing(seed):
             return self._transform(picture), self._labels[index]
 
 
@@ -114,16 +117,25 @@ def read_image_folder(
     unknown = sorted(set(found) - set(classes))
     if unknown:
         raise ValueError(f"{folder} has a class that the training part lacks: {unknown[0]}")
+    label_of = {name: label for label, name in enumerate(classes)}
     paths: list[str] = []
     labels: list[int] = []
     for name in found:
-        images = sorted(
-            str(path)
-            for path in (folder / name).rglob("*")
-            if path.suffix.lower() in IMG_EXTENSIONS
-        )
+        images = image_files_below(folder / name)
         if not images:
             raise ValueError(f"{folder / name} has no images ({', '.join(IMG_EXTENSIONS)})")
         paths += images
-        labels += [classes.index(name)] * len(images)
+        labels += [label_of[name]] * len(images)
     return ImagePaths(tuple(paths), torch.tensor(labels)), classes
+
+
+def image_files_below(folder: Path) -> list[str]:
+    """The paths of all image files in any depth, in order; texts, as ImageNet has a million."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    return sorted(
+        os.path.join(place, name)
+        for place, _, names in os.walk(folder)
+        for name in names
+        if os.path.splitext(name)[1].lower() in IMG_EXTENSIONS
+    )

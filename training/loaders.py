@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,62 +20,57 @@ from nasaug.training.datasets import Dataset, ImageArray, Part
 from nasaug.training.distributed import ALONE, Workers
 from nasaug.training.folders import ImageFiles, ImagePaths, UnreadableImage, together
 from nasaug.training.orders import InOrder, Order, Shuffled
+from nasaug.training.policies import Mixing, by_itself, image_policy
+from nasaug.training.views import View
 
 Batch = tuple[Tensor, Tensor]
-CPU = torch.device("cpu")
 LUMA = (0.299, 0.587, 0.114)
 
 
-@dataclass(frozen=True)
-class View:
-    """How the images of a data set are shown to a network of `in_channels` at `resolution`.
-
-    `flip` mirrors half of the training images. `crop` moves small images by up to that share of
-    their side, and turns on random resized crops and colour jitter for image files. `workers` is
-    the number of decoding processes (None: one a core).
-    """
-
-    resolution: int
-    in_channels: int
-    device: torch.device = CPU
-    flip: bool = True
-    crop: float = 0.125
-    workers: int | None = None
-
-
 class ArrayBatches:
-    """Batches from images in memory: images (N, C, R, R) float32 channels last, labels (N,)."""
+    """Batches from images in memory: images (N, C, R, R) float32 channels last, labels (N,) int64,
+    or (N, classes) float32 where images are mixed."""
 
     def __init__(self, part: ImageArray, data: Dataset, view: View, order: Order) -> None:
+        self.order = order
         self._images = part.images.to(view.device)
         self._labels = part.labels.to(view.device)
-        self._data, self._view, self._order = data, view, order
+        self._data, self._view = data, view
+        self._policy = image_policy(view) if order.augments else None
+        self._mixing = Mixing(view, len(data.classes), order.augments)
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
-        return len(self._order)
+        return len(self.order)
 
     def __iter__(self) -> Iterator[Batch]:
         return self.epoch(0)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, from batch `start` on."""
-        for index, chosen in enumerate(self._order.indices(epoch)):
+        for index, chosen in enumerate(self.order.indices(epoch, self._mixing.leading)):
             if index < start:
                 continue
             chosen = chosen.to(self._view.device)
             images = self._images[chosen]
-            if self._order.augments:
-                images = self._augmented(images, self._order.draw_seed(epoch, index))
-            yield self._shown(images), self._labels[chosen]
+            if self.order.augments:
+                images = self._augmented(images, epoch, index)
+            seed = self.order.draw_seed("mix", epoch, index)
+            yield self._mixing(self._shown(images), self._labels[chosen], seed)
 
-    def _augmented(self, images: Tensor, seed: int) -> Tensor:
-        """Each image shifted and mirrored on its own, by one gather."""
+    def _augmented(self, images: Tensor, epoch: int, index: int) -> Tensor:
+        """Each image shifted and mirrored on its own, by one gather; then through the policy.
+
+        What is drawn is drawn for the whole global batch, of which these images are a share.
+        """
+        assert isinstance(self.order, Shuffled)
         count, _, _, size = images.shape
-        generator = torch.Generator().manual_seed(seed)
+        places = self.order.places(self._mixing.leading)
+        total = self.order.global_size
+        generator = torch.Generator().manual_seed(self.order.draw_seed(epoch, index))
         reach = round(self._view.crop * size)
-        offsets = torch.randint(0, 2 * reach + 1, (2, count, 1), generator=generator)
-        mirrored = torch.rand((count, 1), generator=generator) < 0.5
+        offsets = torch.randint(0, 2 * reach + 1, (2, total, 1), generator=generator)[:, places]
+        mirrored = torch.rand((total, 1), generator=generator)[places] < 0.5
         rows = torch.arange(size) + offsets[0]
         columns = torch.arange(size) + offsets[1]
         if self._view.flip:
@@ -84,9 +78,13 @@ class ArrayBatches:
         rows, columns = rows.to(images.device), columns.to(images.device)
         padded = F.pad(images, (reach, reach, reach, reach))
         batch = torch.arange(count, device=images.device)
-        return padded.permute(0, 2, 3, 1)[
+        moved = padded.permute(0, 2, 3, 1)[
             batch[:, None, None], rows[:, :, None], columns[:, None, :]
         ].permute(0, 3, 1, 2)
+        if self._policy is None:
+            return moved
+        seeds = (self.order.draw_seed("policy", epoch, index, place) for place in places.tolist())
+        return by_itself(self._policy, moved, seeds)
 
     def _shown(self, images: Tensor) -> Tensor:
         """uint8 (N, C, H, W) as the network reads them: scaled, resized, normalised."""
@@ -112,8 +110,10 @@ class FileBatches:
     """
 
     def __init__(self, part: ImagePaths, data: Dataset, view: View, order: Order) -> None:
-        self._view, self._order = view, order
-        self._sampler = _EpochSampler(order)
+        self.order = order
+        self._view = view
+        self._mixing = Mixing(view, len(data.classes), order.augments)
+        self._sampler = _EpochSampler(order, self._mixing.leading)
         files = ImageFiles(part, data.mean, data.std, view, order.augments)
         workers = _worker_count() if view.workers is None else view.workers
         self._loader: DataLoader[Any] = DataLoader(
@@ -123,11 +123,13 @@ class FileBatches:
             collate_fn=together,
             pin_memory=view.device.type == "cuda",
             persistent_workers=workers > 0 and order.augments,
+            # What it draws from decides nothing here, but would otherwise be torch's own generator.
+            generator=torch.Generator(),
         )
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
-        return len(self._order)
+        return len(self.order)
 
     def __iter__(self) -> Iterator[Batch]:
         return self.epoch(0)
@@ -135,13 +137,14 @@ class FileBatches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, from batch `start` on."""
         self._sampler.epoch, self._sampler.start = epoch, start
-        for batch in self._loader:
+        for index, batch in enumerate(self._loader, start):
             if isinstance(batch, UnreadableImage):
                 raise ValueError(f"image {batch.path} cannot be read: {batch.reason}")
             images, labels = batch
             device = self._view.device
             images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
-            yield images, labels.to(device, non_blocking=True)
+            labels = labels.to(device, non_blocking=True)
+            yield self._mixing(images, labels, self.order.draw_seed("mix", epoch, index))
 
 
 Batches = ArrayBatches | FileBatches
@@ -179,14 +182,14 @@ def calibration_batches(data: Dataset, view: View, images: int, batch_size: int 
 class _EpochSampler:
     """Lists of (image index, seed of its augmentation), for the epoch that is set."""
 
-    def __init__(self, order: Order) -> None:
-        self.order, self.epoch, self.start = order, 0, 0
+    def __init__(self, order: Order, leading: int) -> None:
+        self.order, self.leading, self.epoch, self.start = order, leading, 0, 0
 
     def __len__(self) -> int:
         return len(self.order) - self.start
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for chosen in self.order.indices(self.epoch)[self.start :]:
+        for chosen in self.order.indices(self.epoch, self.leading)[self.start :]:
             yield [(i, self.order.draw_seed(self.epoch, i)) for i in chosen.tolist()]
 
 

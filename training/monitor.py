@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,8 @@ class TrainingFailed(RuntimeError):
 
 
 class Monitor:
-    """Loss sums of the running epoch. `latest` are the losses of the last step checked."""
+    """Sums of the running epoch: losses and the like, and the MACs of its passes. `latest` are the
+    losses of the last step checked."""
 
     def __init__(self, device: torch.device) -> None:
         self._every = 1 if device.type == "cpu" else STEPS_BETWEEN_CHECKS
@@ -27,6 +29,18 @@ class Monitor:
         self.sums: dict[str, float] = {}
         self.latest: dict[str, float] = {}
         self.count = 0
+        self.macs = 0
+        self._started = time.perf_counter()
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the running epoch."""
+        return {"sums": self.sums, "count": self.count, "macs": self.macs}
+
+    def restore(self, facts: Mapping[str, Any]) -> None:
+        self.sums, self.count, self.macs = facts["sums"], facts["count"], facts["macs"]
+
+    def restart_clock(self) -> None:
+        """What was done since the epoch's end, such as validation, is not training."""
         self._started = time.perf_counter()
 
     def add(self, step: int, rate: float, losses: Losses, images: Tensor) -> None:
@@ -50,12 +64,15 @@ class Monitor:
         self._pending.clear()
 
     def epoch_means(self) -> dict[str, float]:
-        """Mean losses and the seconds since the last call; starts over. Raises: TrainingFailed."""
+        """Mean values, the seconds and the MACs since the last call; starts over.
+
+        Raises: TrainingFailed.
+        """
         self.check()
         now = time.perf_counter()
-        means = {f"loss_{name}": total / self.count for name, total in self.sums.items()}
-        means["seconds"] = round(now - self._started, 3)
-        self.sums, self.count, self._started = {}, 0, now
+        means = {name: total / self.count for name, total in self.sums.items()}
+        means |= {"seconds": round(now - self._started, 3), "macs": self.macs}
+        self.sums, self.count, self.macs, self._started = {}, 0, 0, now
         return means
 
     def _explained(self, name: str, value: float, step: int, rate: float, images: Tensor) -> str:
@@ -64,6 +81,6 @@ class Monitor:
         if not finite:
             cause = "the images of that batch hold values that are not finite"
         return (
-            f"the loss of {name} became {value} at step {step}: {cause}; "
+            f"the loss of {name.removeprefix('loss_')} became {value} at step {step}: {cause}; "
             "try a lower train.lr or set train.clip_norm"
         )

@@ -32,22 +32,36 @@ class Shuffled:
             )
 
     def __len__(self) -> int:
-        return self.images // (self.batch_size * self.group.size)
+        return self.images // self.global_size
 
-    def indices(self, epoch: int) -> list[Tensor]:
+    @property
+    def global_size(self) -> int:
+        """The images of a batch over all workers."""
+        return self.batch_size * self.group.size
+
+    def places(self, leading: int = 0) -> Tensor:
+        """Where this worker's images stand in a global batch, int64 (leading + batch_size,).
+
+        First come `leading` images that stand just before its own; before the first is the last.
+        """
+        first = self.group.rank * self.batch_size
+        return torch.arange(first - leading, first + self.batch_size) % self.global_size
+
+    def indices(self, epoch: int, leading: int = 0) -> list[Tensor]:
+        """The images of each batch, int64 (leading + batch_size,); see `places`."""
         generator = torch.Generator().manual_seed(self.draw_seed(epoch))
         order = torch.randperm(self.images, generator=generator)
-        whole = len(self) * self.batch_size * self.group.size
-        return list(order[:whole].view(len(self), self.group.size, -1)[:, self.group.rank])
+        whole = len(self) * self.global_size
+        return list(order[:whole].view(len(self), -1)[:, self.places(leading)])
 
-    def draw_seed(self, *key: int) -> int:
+    def draw_seed(self, *key: int | str) -> int:
         """A seed for what is drawn at `key`, such as (epoch, batch)."""
         return random.Random(f"{self.seed}/{key}").getrandbits(63)
 
 
 @dataclass(frozen=True)
 class InOrder:
-    """Every image once, in order; the last batch may be smaller."""
+    """Every image once, in order; the last batch may be smaller. Nothing is drawn or mixed."""
 
     images: int
     batch_size: int
@@ -56,10 +70,11 @@ class InOrder:
     def __len__(self) -> int:
         return -(-self.images // self.batch_size)
 
-    def indices(self, epoch: int) -> list[Tensor]:
+    def indices(self, epoch: int, leading: int = 0) -> list[Tensor]:
+        assert leading == 0
         return list(torch.arange(self.images).split(self.batch_size))
 
-    def draw_seed(self, *key: int) -> int:
+    def draw_seed(self, *key: int | str) -> int:
         return 0
 
 

@@ -15,8 +15,10 @@ from nasaug.supernet import Architecture
 class Recipe(BaseModel):
     """SGD with Nesterov momentum, warm-up and cosine per step, as the NetAug authors train.
 
-    `batch_size` and `lr` are per worker. `resolution` is the training resolution; None means the
-    architecture's own for image files and a proxy (see `proxy_resolution`) for small data sets.
+    `batch_size` and `lr` are per worker and batch; a step takes `accumulate` batches a worker.
+    `sync_batch_norm`: the statistics (and the relations between images) of a batch are over all
+    workers. `resolution` is the training resolution; None means the architecture's own for image
+    files and a proxy (see `proxy_resolution`) for small data sets.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,6 +34,8 @@ class Recipe(BaseModel):
     clip_norm: float | None = Field(None, gt=0)
     ema: float | None = Field(None, gt=0, lt=1)
     amp: Literal["auto", "off", "bf16"] = "auto"
+    accumulate: int = Field(1, ge=1, le=65_536)
+    sync_batch_norm: bool = True
     bn_images: int = Field(2048, ge=2, le=1_000_000)
     checkpoint_every: int | None = Field(None, ge=1)
     validate_every: int = Field(1, ge=1)
@@ -51,14 +55,16 @@ def proxy_resolution(arch: Architecture, native_size: int | None) -> int:
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int, workers: int = 1) -> float:
-    """The rate of one step: linear from `lr` (one worker) or 0 up to `lr` x workers, then cosine.
+    """The rate of one step: linear from `lr` or 0 up to `lr` x batches a step, then cosine.
 
-    Warm-up epochs come on top of `epochs`, as published. With one worker the rise is from 0.
+    A step has `workers` x `recipe.accumulate` batches. Warm-up epochs come on top of `epochs`, as
+    published. With one batch a step the rise is from 0.
     """
     warmup = round(recipe.warmup_epochs * steps_per_epoch)
-    peak = recipe.lr * workers
+    batches = workers * recipe.accumulate
+    peak = recipe.lr * batches
     if step < warmup:
-        start = recipe.lr if workers > 1 else 0.0
+        start = recipe.lr if batches > 1 else 0.0
         return start + (peak - start) * (step + 1) / warmup
     progress = (step - warmup) / max(1, recipe.epochs * steps_per_epoch)
     return peak * 0.5 * (1 + math.cos(math.pi * progress))
@@ -66,6 +72,16 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int, workers: int 
 
 def total_steps(recipe: Recipe, steps_per_epoch: int) -> int:
     return round(recipe.warmup_epochs * steps_per_epoch) + recipe.epochs * steps_per_epoch
+
+
+def check_batch(recipe: Recipe, workers: int = 1) -> None:
+    """Raises: ValueError where batch norm would have the statistics of a single image."""
+    together = workers if recipe.sync_batch_norm else 1
+    if recipe.batch_size * together < 2:
+        raise ValueError(
+            "train.batch_size must be at least 2, since batch norm needs the statistics of several "
+            "images, but got 1; raise it (train.accumulate does not help)"
+        )
 
 
 def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.SGD:

@@ -68,8 +68,7 @@ def test_step_trains_the_drawn_path_as_a_network_of_its_own(
     losses = single_path_step(space)(supernet, batch, state)
     alone = supernet.export(path)
     alone.zero_grad()
-    # As State.loss, which works in float32.
-    loss = F.cross_entropy(alone(batch[0]).float(), batch[1], label_smoothing=0.1)
+    loss = F.cross_entropy(alone(batch[0]), batch[1], label_smoothing=0.1)
     loss.backward()
     expected = _scattered(supernet, path, _gradients(alone))
     assert losses.keys() == {"path"}

@@ -30,7 +30,9 @@ from nasaug.training import (
 )
 
 # Three steps of two times eight images an epoch, six in all.
-RECIPE = Recipe(epochs=1, warmup_epochs=1, batch_size=8, lr=0.05, label_smoothing=0.1)
+RECIPE = Recipe(
+    epochs=1, warmup_epochs=1, batch_size=8, lr=0.05, label_smoothing=0.1, sync_batch_norm=False
+)
 
 
 def start() -> Network:
@@ -52,7 +54,7 @@ def main(folder: Path) -> None:
     run = RunFolder(folder / "run", writes=group.first)
     calls: list[int] = []
 
-    def validate(_: Network) -> dict[str, float]:
+    def validate(_: Network, progress: float) -> dict[str, float]:
         calls.append(1)
         return {"calls": len(calls)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -60,6 +61,20 @@ def test_each_image_is_shifted_and_mirrored_on_its_own(
     for values, expected in zip(zip(*seen, strict=True), (5, 5, 2), strict=True):
         assert len(set(values)) == expected
     assert len(set(seen)) > 40
+
+
+def test_moves_are_those_of_the_batchs_own_generator(make_noise: MakeNoise) -> None:
+    """Runs of earlier versions go on with the images that they would have seen: two draws a batch,
+    all shifts and then all mirrorings."""
+    data = make_noise(64, size=12)
+    shown = _shown(data, View(12, 1), epoch=3)
+    for batch, numbers in enumerate((list(shown)[:32], list(shown)[32:])):
+        seed = random.Random(f"0/{(3, batch)}").getrandbits(63)
+        generator = torch.Generator().manual_seed(seed)
+        down, right = 2 - torch.randint(0, 5, (2, 32, 1), generator=generator)[..., 0]
+        mirrored = torch.rand((32, 1), generator=generator)[:, 0] < 0.5
+        for number, *move in zip(numbers, down.tolist(), right.tolist(), mirrored, strict=True):
+            assert np.array_equal(shown[number], _moved(_images(data)[number], *move))
 
 
 def test_moves_differ_from_batch_to_batch_and_from_epoch_to_epoch(make_noise: MakeNoise) -> None:

@@ -163,7 +163,7 @@ def test_moving_average_equals_one_by_hand(
 
     validated: list[Weights] = []
 
-    def validate(weights: Network) -> dict[str, float]:
+    def validate(weights: Network, progress: float) -> dict[str, float]:
         validated.append(_weights(weights))
         return {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -48,8 +49,20 @@ def data(request: pytest.FixtureRequest) -> Dataset:
     return found
 
 
-def _view(workers: int = 0, flip: bool = True, crop: float = 0.125) -> View:
-    return View(16, 3, flip=flip, crop=crop, workers=workers)
+def _view(workers: int = 0, flip: bool = True, crop: float = 0.125, **options: Any) -> View:
+    return View(16, 3, flip=flip, crop=crop, workers=workers, **options)
+
+
+# What training images may go through beyond shifts and flips.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "rand_augment": {"rand_augment": True},
+    "auto_augment": {"auto_augment": True},
+    "mixup": {"mixup": 0.4},
+    "cutmix": {"cutmix": 1.0},
+    "everything": {"rand_augment": True, "mixup": 0.4, "cutmix": 1.0},
+}
+each_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 
 
 def _equal(some: list[Batch], others: list[Batch]) -> bool:
@@ -63,12 +76,15 @@ def _labels(batches: list[Batch]) -> list[int]:
     return torch.cat([y for _, y in batches]).tolist()
 
 
-def test_batch_is_a_function_of_seed_epoch_and_index(data: Dataset) -> None:
+@each_option
+def test_batch_is_a_function_of_seed_epoch_and_index(
+    data: Dataset, options: dict[str, Any]
+) -> None:
     """What was drawn before, here or anywhere, does not matter."""
-    first = training_batches(data, _view(), 8, seed=1)
+    first = training_batches(data, _view(**options), 8, seed=1)
     epochs = [list(first.epoch(epoch)) for epoch in range(3)]
     torch.manual_seed(77)
-    second = training_batches(data, _view(), 8, seed=1)
+    second = training_batches(data, _view(**options), 8, seed=1)
     assert _equal(list(second.epoch(2)), epochs[2])
     assert _equal(list(second.epoch(0)), epochs[0])
 
@@ -88,16 +104,19 @@ def test_epochs_and_seeds_differ_in_order_and_in_augmentation(data: Dataset) -> 
         assert not all(same)
 
 
-def test_loading_leaves_torchs_generator_alone(arrays: Dataset) -> None:
+@each_option
+def test_loading_leaves_torchs_generator_alone(data: Dataset, options: dict[str, Any]) -> None:
     torch.manual_seed(3)
-    expected = torch.rand(1)
-    torch.manual_seed(3)
-    list(training_batches(arrays, _view(), 8, seed=1))
-    assert torch.rand(1) == expected
+    before = torch.get_rng_state()
+    for _ in training_batches(data, _view(**options), 8, seed=1):
+        assert torch.equal(torch.get_rng_state(), before)
+    list(evaluation_batches(data, data.test, _view(**options)))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_start_skips_exactly_so_many_batches(data: Dataset) -> None:
-    batches = training_batches(data, _view(), 5, seed=0)
+@each_option
+def test_start_skips_exactly_so_many_batches(data: Dataset, options: dict[str, Any]) -> None:
+    batches = training_batches(data, _view(**options), 5, seed=0)
     whole = list(batches.epoch(1))
     for start in range(len(whole) + 1):
         assert _equal(list(batches.epoch(1, start)), whole[start:])
@@ -119,39 +138,35 @@ def test_epoch_shows_each_image_at_most_once_in_whole_batches(data: Dataset) -> 
     assert len(set(map(frozenset, left_out))) > 1
 
 
-@pytest.mark.parametrize("augmented", [True, False])
+@pytest.mark.parametrize(
+    "options", [{}, {"flip": False, "crop": 0.0}, OPTIONS["everything"]], ids=lambda o: ", ".join(o)
+)
 def test_number_of_decoding_processes_changes_nothing(
-    image_files: Dataset, augmented: bool
+    image_files: Dataset, options: dict[str, Any]
 ) -> None:
     """Also when an epoch is broken off, and when it begins in the middle."""
-    crop = 0.125 if augmented else 0.0
-    here = training_batches(image_files, _view(0, augmented, crop), 4, seed=0)
-    there = training_batches(image_files, _view(2, augmented, crop), 4, seed=0)
+    here = training_batches(image_files, _view(0, **options), 4, seed=0)
+    there = training_batches(image_files, _view(2, **options), 4, seed=0)
     assert _equal(list(there.epoch(0)), list(here.epoch(0)))
     next(there.epoch(1))
     assert _equal(list(there.epoch(2, 3)), list(here.epoch(2, 3)))
 
 
-def test_workers_of_a_group_partition_a_global_batch(data: Dataset) -> None:
-    """Side by side they are the batch of one worker, twice as large."""
-    view = _view(flip=False, crop=0.0)
+@pytest.mark.parametrize("size", [2, 4])
+@each_option
+def test_workers_of_a_group_see_together_what_one_worker_would(
+    data: Dataset, options: dict[str, Any], size: int
+) -> None:
+    """Each image shifted, mirrored, changed and mixed alike; no worker repeats another's draws."""
+    view = _view(**options)
     whole = list(training_batches(data, view, 8, seed=4).epoch(1))
-    parts = [list(training_batches(data, view, 4, 4, Workers(rank, 2)).epoch(1)) for rank in (0, 1)]
+    group = [Workers(rank, size) for rank in range(size)]
+    parts = [list(training_batches(data, view, 8 // size, 4, member).epoch(1)) for member in group]
     joined = [
-        (torch.cat([x, other_x]), torch.cat([y, other_y]))
-        for (x, y), (other_x, other_y) in zip(*parts, strict=True)
+        (torch.cat([x for x, _ in batch]), torch.cat([y for _, y in batch]))
+        for batch in zip(*parts, strict=True)
     ]
     assert _equal(joined, whole)
-
-
-def test_workers_of_a_group_augment_each_image_file_as_one_worker_would(
-    image_files: Dataset,
-) -> None:
-    whole = list(training_batches(image_files, _view(), 8, seed=4).epoch(1))
-    for rank in (0, 1):
-        part = list(training_batches(image_files, _view(), 4, 4, Workers(rank, 2)).epoch(1))
-        mine = slice(4 * rank, 4 * rank + 4)
-        assert _equal(part, [(x[mine], y[mine]) for x, y in whole])
 
 
 @pytest.mark.parametrize(("batch", "size"), [(27, 1), (14, 2), (7, 4)])
@@ -174,6 +189,25 @@ def test_evaluation_shows_all_images_in_order(data: Dataset) -> None:
     assert len(batches) == 3
     assert _labels(shown) == list(range(COUNT))
     assert _equal(list(batches), shown)
+
+
+@each_option
+def test_only_training_images_are_augmented(data: Dataset, options: dict[str, Any]) -> None:
+    view, plain = _view(**options), _view(flip=False, crop=0.0)
+    for part in (data.train, data.test):
+        shown = list(evaluation_batches(data, part, view))
+        assert _equal(shown, list(evaluation_batches(data, part, plain)))
+    calibration = list(calibration_batches(data, view, 12, 4))
+    assert _equal(calibration, list(calibration_batches(data, plain, 12, 4)))
+
+
+@pytest.mark.parametrize("options", [OPTIONS["plain"], OPTIONS["auto_augment"]], ids=str)
+def test_order_tells_which_images_a_batch_shows(data: Dataset, options: dict[str, Any]) -> None:
+    """By their numbers in the training part, which here are the labels."""
+    batches = training_batches(data, _view(**options), 8, seed=2)
+    for epoch in (0, 3):
+        shown = [y.tolist() for _, y in batches.epoch(epoch)]
+        assert [chosen.tolist() for chosen in batches.order.indices(epoch)] == shown
 
 
 def _unchanged(data: Dataset, batches: list[Batch]) -> bool:
@@ -210,15 +244,20 @@ def test_calibration_never_sees_the_other_parts(arrays: Dataset) -> None:
     assert _unchanged(arrays, list(calibration_batches(alone, _view(), 20)))
 
 
-def test_images_are_float_and_channels_last(data: Dataset) -> None:
+@each_option
+def test_images_are_float_and_channels_last(data: Dataset, options: dict[str, Any]) -> None:
+    view = _view(**options)
     loaded = [
-        training_batches(data, _view(), 8, seed=0),
-        evaluation_batches(data, data.test, _view()),
-        calibration_batches(data, _view(), 8),
+        evaluation_batches(data, data.test, view),
+        calibration_batches(data, view, 8),
+        training_batches(data, view, 8, seed=0),
     ]
     for batches in loaded:
         images, labels = next(iter(batches))
-        assert images.dtype == torch.float32 and labels.dtype == torch.int64
+        mixed = view.mixes and batches is loaded[-1]
+        assert images.dtype == torch.float32
+        assert labels.dtype == (torch.float32 if mixed else torch.int64)
+        assert labels.shape == ((len(images), COUNT) if mixed else (len(images),))
         assert images.is_contiguous(memory_format=torch.channels_last)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from nasaug.supernet import Architecture, Network
+from nasaug.supernet import Architecture, Network, count_with_fvcore
 from nasaug.training import Batch, Batches, Losses, Recipe, RunFolder, State, fit, plain_step
 
 MakeNetwork = Callable[..., Network]
@@ -25,7 +25,7 @@ def test_metrics_are_logged_after_every_epoch(
         losses.append(float(values["target"]))
         return values
 
-    fit(make_network(micro), record, batches, RECIPE, run, validate=lambda _: {"top1": 0.25})
+    fit(make_network(micro), record, batches, RECIPE, run, validate=lambda *_: {"top1": 0.25})
     lines = (run.path / "metrics.jsonl").read_text().splitlines()
     first, second = map(json.loads, lines)
     assert [first["step"], second["step"]] == [5, 10]
@@ -35,14 +35,14 @@ def test_metrics_are_logged_after_every_epoch(
     assert second["loss_target"] == pytest.approx(sum(losses[5:]) / 5)
     assert first["top1"] == second["top1"] == 0.25
     assert first["seconds"] > 0
-    assert first.keys() == {"step", "epoch", "lr", "loss_target", "top1", "seconds"}
+    assert first.keys() == {"step", "epoch", "lr", "loss_target", "top1", "seconds", "macs"}
 
 
 def test_validation_is_every_so_many_epochs_and_at_the_end(
     micro: Architecture, make_network: MakeNetwork, batches: Batches, run: RunFolder
 ) -> None:
     recipe = RECIPE.model_copy(update={"epochs": 4, "validate_every": 2})
-    fit(make_network(micro), plain_step, batches, recipe, run, validate=lambda _: {"top1": 0.5})
+    fit(make_network(micro), plain_step, batches, recipe, run, validate=lambda *_: {"top1": 0.5})
     assert [row["epoch"] for row in run.metrics() if "top1" in row] == [2, 4, 5]
 
 
@@ -52,7 +52,7 @@ def test_watch_is_called_after_every_step(
     seen: list[tuple[int, int]] = []
 
     def watch(step: int, steps: int, values: Mapping[str, float]) -> None:
-        assert values["target"] > 0
+        assert values["loss_target"] > 0
         seen.append((step, steps))
 
     fit(make_network(micro), plain_step, batches, RECIPE, run, watch=watch)
@@ -91,3 +91,19 @@ def test_new_run_in_a_used_folder_leaves_no_older_checkpoints(
     with pytest.raises(KeyboardInterrupt):
         fit(make_network(micro, seed=1), plain_step, batches, RECIPE, run, watch=stop)
     assert {path.stem for path in run.checkpoints.iterdir()} == {"step-000000005"}
+
+
+def test_macs_of_all_passes_are_counted(
+    micro: Architecture, make_network: MakeNetwork, batches: Batches, run: RunFolder
+) -> None:
+    """Forward passes, at the resolution that is shown; two of every image here."""
+
+    def twice(net: Network, batch: Batch, state: State) -> Losses:
+        plain_step(net, batch, state)
+        return plain_step(net, batch, state)
+
+    fit(make_network(micro), twice, batches, RECIPE, run)
+    shown = next(iter(batches))[0]
+    counted = count_with_fvcore(replace(micro, resolution=shown.shape[-1]))
+    expected = 2 * len(batches) * len(shown) * (counted["conv"] + counted["linear"])
+    assert [row["macs"] for row in run.metrics()] == [expected, expected]
