@@ -1,45 +1,225 @@
-"""The NetAug step (Cai et al., ICLR 2022, Equation 2): L(W_t) + alpha L([W_t, W_i]).
+"""The one training step: the target, and whatever helps it.
 
-The target first, then one sampled network that contains it, on the same batch; the gradients add
-up on the shared weights, and the caller's optimizer takes one step.
+    L(W_t) + alpha sum_i L([W_t, W_i])              NetAug (Cai et al., ICLR 2022, Equation 2)
+           + lambda (L_D + 2 L_A)                   the largest network as relational teacher
+           + T^2 KL(sampled || target)              the sampled networks as teachers
+
+where L is the cross entropy, or that and an outer teacher's. The passes share the weights and see
+the same batch; their gradients add up, and the caller's optimizer takes one step. Every part is an
+option; with none the target is trained alone. NetDistiller and the other named methods (see
+`methods.py`) are settings of this step.
 """
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
 
 from nasaug.netaug.augmentation import Augmentation
-from nasaug.supernet import Network, sort_channels
-from nasaug.training import Batch, Losses, State, Step
+from nasaug.netaug.options import (
+    BoostOptions,
+    DistillOptions,
+    InPlaceOptions,
+    NetAugOptions,
+    RelationalOptions,
+)
+from nasaug.netaug.sampling import SAMPLING
+from nasaug.supernet import Architecture, Network, Noise, Output, at_slope, sort_channels
+from nasaug.training import (
+    ALONE,
+    Batch,
+    Losses,
+    State,
+    Step,
+    Teacher,
+    certainty,
+    distillation,
+    gather,
+    relational_loss,
+)
+
+QUIET = Noise()
 
 
-class NetAugOptions(BaseModel):
-    """alpha: weight of the sampled network's loss. width_until: the share of training during which
-    widths are augmented and channels sorted; after it, only expand ratios, kernels and depth."""
+@dataclass(frozen=True)
+class Parts:
+    """What a target is trained with; None is without. `netaug` and what follows it need an
+    `augmentation`, `boost` a network of the boosted target."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    alpha: float = Field(1.0, ge=0, le=100)
-    width_until: float = Field(0.5, ge=0, le=1)
-    sort_channels: bool = True
+    augmentation: Augmentation | None = None
+    netaug: NetAugOptions = field(default_factory=NetAugOptions)
+    relational: RelationalOptions | None = None
+    in_place: InPlaceOptions | None = None
+    distill: DistillOptions | None = None
+    teacher: Teacher | None = None
+    boost: BoostOptions | None = None
+    noise: Noise = QUIET
 
 
 def netaug_step(augmentation: Augmentation, options: NetAugOptions) -> Step:
-    """The step for a network of `augmentation.largest`."""
+    """The published step, for a network of `augmentation.largest`."""
+    return training_step(Parts(augmentation, options))
+
+
+def training_step(parts: Parts) -> Step:
+    """The step for a network of the largest architecture, or of the target where it is alone."""
 
     def step(net: Network, batch: Batch, state: State) -> Losses:
         images, labels = batch
-        wide = state.progress < options.width_until
-        if wide and options.sort_channels and state.epoch_begins:
-            sort_channels(net, state.companions())
-        with state.autocast():
-            target_loss = state.loss(net(images, augmentation.target), labels)
-        target_loss.backward()
-        space = augmentation.helpers if wide else augmentation.narrow
-        helper = space.sample(state.rng)
-        with state.autocast():
-            helper_loss = state.loss(net(images, helper), labels)
-        (options.alpha * helper_loss).backward()
-        return {"target": target_loss.detach(), "helper": helper_loss.detach()}
+        soft = parts.teacher(images, state) if parts.teacher is not None else None
+        if parts.augmentation is None:
+            sub = _boosted(net, parts.boost, state)
+            target = state.outputs(net, images, sub, parts.noise)
+            loss = _hard_and_soft(target.logits, labels, soft, parts.distill, state)
+            loss.backward()
+            _observe_top1(state, "target", target.logits, labels)
+            return {"target": loss.detach()}
+        return _augmented(net, batch, state, parts, parts.augmentation, soft)
 
     return step
+
+
+def _augmented(
+    net: Network,
+    batch: Batch,
+    state: State,
+    parts: Parts,
+    augmentation: Augmentation,
+    soft: Tensor | None,
+) -> Losses:
+    images, labels = batch
+    options = parts.netaug
+    wide = state.progress < options.width_until
+    if wide and options.sort_channels and state.epoch_begins:
+        sort_channels(net, state.companions())
+    target = state.outputs(net, images, augmentation.target, parts.noise)
+    loss = _hard_and_soft(target.logits, labels, soft, parts.distill, state)
+    _observe_top1(state, "target", target.logits, labels)
+    losses = {"target": loss.detach()}
+    # What the helpers teach comes into the target's loss, whose graph is kept for it until then.
+    waits = parts.in_place is not None or parts.relational is not None
+    if not waits:
+        loss.backward()
+    helpers = _Helpers(net, batch, state, parts, soft)
+    space = augmentation.helpers if wide else augmentation.narrow
+    for _ in range(options.helpers):
+        helper = helpers.train(SAMPLING[options.sampling](space, state.rng))
+        if parts.in_place is not None:
+            lesson = _in_place(target.logits, helper.logits, parts.in_place) / options.helpers
+            losses["in_place"] = losses.get("in_place", 0) + lesson.detach()
+            loss = loss + lesson
+    if parts.relational is not None:
+        relations = _relational(helpers.teacher(space.largest), target, parts.relational, state)
+        losses["relational"] = relations.detach()
+        loss = loss + parts.relational.weight * relations
+    if waits:
+        (loss + helpers.pending).backward()
+    return losses | {"helper": helpers.loss}
+
+
+class _Helpers:
+    """The helpers' passes of one batch. `loss` is their mean; `pending` is what was not sent
+    backward yet, since its graph is needed once more."""
+
+    def __init__(
+        self, net: Network, batch: Batch, state: State, parts: Parts, soft: Tensor | None
+    ) -> None:
+        self._net, self._batch, self._state, self._parts = net, batch, state, parts
+        self._soft = soft if parts.distill is not None and parts.distill.helpers else None
+        self._options = parts.netaug
+        self._last: Output | None = None
+        self.loss = torch.zeros((), device=batch[0].device)
+        self.pending = torch.zeros((), device=batch[0].device)
+
+    @property
+    def _scale(self) -> float:
+        """The weight of one helper's loss."""
+        options, left = self._options, 1.0 - self._state.progress
+        share = 1 if options.mixing in ("sum", "anneal") else 1 / options.helpers
+        return options.alpha * share * (left if options.mixing == "anneal" else 1.0)
+
+    def train(self, helper: Architecture) -> Output:
+        """One helper on the labels: forward and, unless its graph is needed again, backward."""
+        out, loss = self._pass(helper)
+        self.loss = self.loss + loss.detach() / self._options.helpers
+        relational = self._parts.relational
+        kept = relational is not None and relational.attached
+        self._backward(self._scale * loss, kept and self._options.sampling == "largest")
+        _observe_top1(self._state, "helper", out.logits, self._batch[1])
+        self._last = out
+        return out
+
+    def teacher(self, largest: Architecture) -> Tensor:
+        """The largest network's embedding: that of its own pass where it is the helper anyway."""
+        relational = self._parts.relational
+        assert relational is not None
+        if self._options.sampling == "largest":
+            assert self._last is not None
+            embedding = self._last.embedding
+        else:
+            with torch.set_grad_enabled(relational.attached or relational.teacher_loss):
+                out, loss = self._pass(largest)
+            embedding = out.embedding
+            if relational.teacher_loss:
+                self._backward(self._scale * loss, relational.attached)
+        return embedding if relational.attached else embedding.detach()
+
+    def _pass(self, helper: Architecture) -> tuple[Output, Tensor]:
+        images, labels = self._batch
+        out = self._state.outputs(self._net, images, helper, self._parts.noise)
+        return out, _hard_and_soft(out.logits, labels, self._soft, self._parts.distill, self._state)
+
+    def _backward(self, loss: Tensor, kept: bool) -> None:
+        if self._options.mixing == "surgery":
+            with self._state.auxiliary():
+                loss.backward(retain_graph=kept)
+        elif kept:
+            self.pending = self.pending + loss
+        else:
+            loss.backward()
+
+
+def _hard_and_soft(
+    logits: Tensor,
+    labels: Tensor,
+    soft: Tensor | None,
+    options: DistillOptions | None,
+    state: State,
+) -> Tensor:
+    """The recipe's loss, and the outer teacher's where there is one."""
+    hard = state.loss(logits, labels)
+    if soft is None or options is None:
+        return hard
+    lesson = distillation(logits, soft, options.temperature)
+    return (1 - options.weight) * hard + options.weight * lesson
+
+
+def _in_place(target: Tensor, helper: Tensor, options: InPlaceOptions) -> Tensor:
+    weights = certainty(helper) if options.certainty else None
+    lesson = distillation(target, helper.detach(), options.temperature, weights)
+    return options.weight * lesson
+
+
+def _relational(
+    teacher: Tensor, target: Output, options: RelationalOptions, state: State
+) -> Tensor:
+    """Over the images of all workers, unless these keep their statistics to themselves too."""
+    group = state.group if state.recipe.sync_batch_norm else ALONE
+    return relational_loss(
+        gather(teacher, group),
+        gather(target.embedding, group),
+        options.distance,
+        options.angle,
+    )
+
+
+def _boosted(net: Network, boost: BoostOptions | None, state: State) -> Architecture | None:
+    return None if boost is None else at_slope(net.arch, boost.slope(state.progress))
+
+
+def _observe_top1(state: State, name: str, logits: Tensor, labels: Tensor) -> None:
+    """The share of the batch's images whose likeliest class is right."""
+    right = labels if labels.ndim == 1 else labels.argmax(1)
+    state.observe(f"top1_{name}", (logits.detach().argmax(1) == right).float().mean())

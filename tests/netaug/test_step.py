@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nasaug.netaug import Augmentation, NetAugOptions, netaug_step
-from nasaug.supernet import Architecture, Network, Skip, embed, sort_channels
+from nasaug.supernet import Architecture, Network, Output, Skip, embed, sort_channels
 from nasaug.training import (
     Batch,
     Recipe,
@@ -38,9 +38,9 @@ class Listening:
         self.weight = torch.zeros(10, requires_grad=True)
         self.run: list[Architecture] = []
 
-    def __call__(self, images: Tensor, sub: Architecture) -> Tensor:
+    def outputs(self, images: Tensor, sub: Architecture) -> Output:
         self.run.append(sub)
-        return self.weight.expand(len(images), 10)
+        return Output(self.weight.expand(len(images), 10), images.flatten(1))
 
 
 def _pairs(
@@ -68,8 +68,7 @@ def _scattered(net: Network, part: Architecture, batch: Batch) -> tuple[float, W
         for parameter in places.parameters():
             parameter.copy_(torch.arange(parameter.numel()).view_as(parameter))
     alone = net.export(part)
-    # As State.loss, which works in float32.
-    loss = F.cross_entropy(alone(batch[0]).float(), batch[1], label_smoothing=0.1)
+    loss = F.cross_entropy(alone(batch[0]), batch[1], label_smoothing=0.1)
     loss.backward()
     rows = embed(part, net.arch).rows
     present = [index for index, row in enumerate(rows) if not isinstance(row, Skip)]
@@ -105,7 +104,7 @@ def test_gradients_are_the_targets_and_alpha_times_the_helpers(
     for name, parameter in net.named_parameters():
         expected = target[name] + alpha * helping[name]
         found = torch.zeros_like(expected) if parameter.grad is None else parameter.grad
-        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
     assert target_loss != helper_loss
 
 
@@ -229,7 +228,10 @@ def test_sorting_changes_the_target_and_not_the_whole(
         {"width_until": 1.1},
         {"width_until": float("nan")},
         {"sort_channels": "perhaps"},
-        {"helpers": 2},
+        {"helpers": 0},
+        {"mixing": "median"},
+        {"sampling": "smallest"},
+        {"helper": 2},
     ],
 )
 def test_bad_option_is_refused_by_name(values: dict[str, Any]) -> None:
