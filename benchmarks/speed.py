@@ -14,41 +14,28 @@ import argparse
 import os
 import random
 import resource
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 
 import torch
+from timing import (
+    AUGMENTATION,
+    BATCH,
+    SEEDS,
+    TARGET,
+    helper_of,
+    random_batch,
+    report,
+    timed,
+)
 
-from nasaug.netaug import Augmentation, NetAugOptions, netaug_step
-from nasaug.supernet import (
-    Architecture,
-    Limits,
-    Network,
-    SearchSpace,
-    load_target,
-    published_factors,
-)
-from nasaug.training import (
-    Batch,
-    Recipe,
-    State,
-    Step,
-    View,
-    keep_caches,
-    load_dataset,
-    plain_step,
-    training_batches,
-)
+from nasaug.netaug import NetAugOptions, netaug_step
+from nasaug.supernet import Limits, Network, SearchSpace
+from nasaug.training import View, keep_caches, load_dataset, plain_step, training_batches
 from nasaug.training.process import KERNELS, keep_compiled_kernels, keep_freed_memory
-from nasaug.training.recipe import make_optimizer
 
-BATCH, SEEDS = 64, 20
-TARGET = load_target("mbv2_tiny", num_classes=10)
-AUGMENTATION = Augmentation.by_factors(TARGET, published_factors("mbv2_tiny"))
-RECIPE = Recipe(batch_size=BATCH, lr=0.01)
 NETAUG_STEP = netaug_step(AUGMENTATION, NetAugOptions(sort_channels=False))
 
 
@@ -203,48 +190,6 @@ def loader(rounds: int) -> None:
             pass
         ratios.append(step() / ((time.perf_counter() - start) / 10))
     report("loader's images / those a target's step consumes, 48 px", ratios, "at least 5")
-
-
-def state_of(seed: int) -> State:
-    return State(RECIPE, 1, 100, 10, seed, torch.enable_grad, list)
-
-
-def helper_of(seed: int) -> Architecture:
-    """What the NetAug step samples in `state_of(seed)`."""
-    return AUGMENTATION.helpers.sample(state_of(seed).rng)
-
-
-def random_batch(resolution: int) -> Batch:
-    images = torch.randn(BATCH, 3, resolution, resolution)
-    images = images.contiguous(memory_format=torch.channels_last)
-    return images, torch.randint(0, 10, (BATCH,))
-
-
-def timed(
-    net: Network,
-    step: Step,
-    batch: Batch,
-    layout: torch.memory_format = torch.channels_last,
-) -> Callable[..., float]:
-    """A function that runs one whole training step, optimizer included, and returns its seconds."""
-    net.to(memory_format=layout).train()
-    optimizer = make_optimizer(net, RECIPE)
-    for parameter in net.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-
-    def run(seed: int = 0) -> float:
-        start = time.perf_counter()
-        optimizer.zero_grad(set_to_none=False)
-        step(net, batch, state_of(seed))
-        optimizer.step()
-        return time.perf_counter() - start
-
-    return run
-
-
-def report(name: str, values: list[float], bar: str) -> None:
-    low, middle, high = statistics.quantiles(values, n=4)
-    print(f"{name}: median {middle:.3f} (quartiles {low:.3f}, {high:.3f}; bar: {bar})", flush=True)
 
 
 WORKERS: dict[str, Callable[[], Callable[..., float]]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -23,7 +23,6 @@ from pydantic import (
 )
 
 from nasaug.devices import load_latency_table, parse_latency
-from nasaug.netaug import NetAugOptions
 from nasaug.search import SupernetOptions, parse_band, parse_budget, parse_memory
 from nasaug.supernet import Architecture, Limits, SearchSpace, did_you_mean, published_factors
 from nasaug.training import Recipe
@@ -35,7 +34,10 @@ class Section(BaseModel):
 
 
 class DataSection(Section):
-    """Which data set, and how its images are augmented (see `nasaug.training.View`)."""
+    """Which data set, and how its images are augmented (see `nasaug.training.View`).
+
+    imbalance: how many times as many training images the first class keeps as the last.
+    """
 
     name: str = "fashion-mnist-mini"
     dir: str | None = None
@@ -43,6 +45,11 @@ class DataSection(Section):
     validation: float = Field(0.1, gt=0, lt=1)
     flip: bool = True
     crop: float = Field(0.125, ge=0, le=0.5)
+    rand_augment: bool = False
+    auto_augment: bool = False
+    mixup: float = Field(0.0, ge=0, le=10)
+    cutmix: float = Field(0.0, ge=0, le=10)
+    imbalance: float = Field(1.0, ge=1, le=10_000)
     workers: int | None = Field(None, ge=0, le=256)
 
 
@@ -66,15 +73,6 @@ class SpaceSection(Section):
     def around(self, target: Architecture) -> SearchSpace:
         """The space around `target`. Raises: ValueError for choices that make no space."""
         return SearchSpace.around(target, **self.resolved(target.name))
-
-
-class NetAugSection(NetAugOptions):
-    """The NetAug step's options, and where its weights start."""
-
-    width: tuple[float, ...] | None = None
-    expand: tuple[float, ...] | None = None
-    divisor: int = Field(8, ge=1, le=64)
-    init: Literal["fresh", "supernet"] = "fresh"
 
 
 class RunConfig(Section):
@@ -180,15 +178,6 @@ class SearchConfig(SupernetConfig):
         return space.priced(load_latency_table(Path(self.latency_table)))
 
 
-class TrainConfig(RunConfig):
-    """`nasaug train`: `largest` is auto (the newest search, else published), published, none or a
-    path of a search's best.json."""
-
-    method: Literal["netaug", "baseline"] = "netaug"
-    netaug: NetAugSection = NetAugSection()
-    largest: str = "auto"
-
-
 Config = TypeVar("Config", bound=RunConfig)
 
 
@@ -278,9 +267,16 @@ def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
 def _all_keys(kind: type[BaseModel], prefix: str = "") -> list[str]:
     keys = []
     for name, info in kind.model_fields.items():
-        inner = info.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            keys += _all_keys(inner, f"{prefix}{name}.")
+        # A section may be absent: `Section | None`.
+        inner = [
+            given for given in (info.annotation, *get_args(info.annotation)) if _is_model(given)
+        ]
+        if inner:
+            keys += _all_keys(inner[0], f"{prefix}{name}.")
         else:
             keys.append(f"{prefix}{name}")
     return keys
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -73,7 +73,8 @@ class Bar:
 
     def __call__(self, done: int, total: int, values: Mapping[str, float] | float) -> None:
         if isinstance(values, Mapping):
-            text = "  ".join(f"loss {name} {value:.3f}" for name, value in values.items())
+            named = ((name.replace("_", " "), value) for name, value in values.items())
+            text = "  ".join(f"{name} {value:.3f}" for name, value in named)
         else:
             text = f"best {100 * values:.2f} %"
         if self._progress is not None and self._task is not None:

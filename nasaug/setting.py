@@ -15,6 +15,7 @@ from nasaug.training import (
     View,
     Workers,
     calibration_batches,
+    check_batch,
     evaluation_batches,
     join_workers,
     keep_caches,
@@ -22,6 +23,9 @@ from nasaug.training import (
     proxy_resolution,
     training_batches,
 )
+
+# The keys of the data section that say how images are shown.
+VIEWED = {"flip", "crop", "workers", "rand_augment", "auto_augment", "mixup", "cutmix"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ class Setting:
     def validation(self) -> Batches:
         return evaluation_batches(self.data, self.data.validation, self.view)
 
+    def training_sample(self) -> Batches:
+        """As many training images as there are for validation, the same every time."""
+        return calibration_batches(self.data, self.view, len(self.data.validation))
+
     def test(self) -> Batches:
         return evaluation_batches(self.data, self.data.test, self.view)
 
@@ -56,14 +64,18 @@ def prepare(config: RunConfig) -> Setting:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
     data = load_dataset(
-        config.data.name, config.data.dir, config.data.validation, config.data.download
+        config.data.name,
+        config.data.dir,
+        config.data.validation,
+        config.data.download,
+        config.data.imbalance,
     )
     target = load_target(config.target, len(data.classes), config.resolution, config.in_channels)
     size = config.train.resolution or proxy_resolution(target, data.native_size)
-    view = View(
-        size, target.in_channels, device, config.data.flip, config.data.crop, config.data.workers
-    )
+    options = config.data.model_dump(include=VIEWED)
+    view = View(size, target.in_channels, device, **options)
     group = join_workers(device)
+    check_batch(config.train, group.size)
     training = training_batches(data, view, config.train.batch_size, config.seed, group)
     if group.first:
         where = f"at {size} x {size}"

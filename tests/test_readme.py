@@ -48,11 +48,13 @@ def test_example_of_a_users_table_is_a_target() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.name)
 def test_shipped_configs_load_and_open_with_their_command(path: Path) -> None:
-    from nasaug.config import SearchConfig, TrainConfig, load_config
+    from nasaug.config import SearchConfig, load_config
     from nasaug.pipelines.rank_config import RankConfig
+    from nasaug.train_config import TrainConfig
 
     text = path.read_text()
-    (command,) = re.findall(r"^#   nasaug ([\w-]+) --config (\S+)$", text, re.MULTILINE)
+    start = r"^#   (?:torchrun --nproc-per-node \d+ -m )?nasaug ([\w-]+) --config (\S+)"
+    (command,) = re.findall(rf"{start}(?: --data-dir DATA)?$", text, re.MULTILINE)
     kind = {"search": SearchConfig, "train": TrainConfig, "rank-check": RankConfig}[command[0]]
     assert ROOT / command[1] == path
     load_config(kind, str(path), (), {})

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from nasaug.console import emit_json, emit_table, show_log_messages
+from nasaug.pipelines.scores import emit_scores, summary
 from nasaug.setting import choose_device
 from nasaug.supernet import Architecture, Network, load_published, load_target, macs, params
 from nasaug.training import (
     View,
-    evaluate,
     evaluation_batches,
+    judge,
     keep_caches,
     load_dataset,
     load_weights,
@@ -44,11 +45,14 @@ def run_evaluation(
     if resolution is None and "resolution" in facts:
         size = _side(facts["resolution"], path)
     view = View(size, net.arch.in_channels, place)
-    scores = evaluate(net.to(place), evaluation_batches(dataset, dataset.test, view))
+    batches = evaluation_batches(dataset, dataset.test, view)
+    judged = judge(net.to(place), batches, len(dataset.classes))
     result: dict[str, Any] = {
         "target": facts.get("target", net.arch.name),
         "data": data,
-        **scores,
+        "top1": judged.top1,
+        "top5": judged.top5,
+        "loss": judged.loss,
         "macs": macs(net.arch),
         "params": params(net.arch),
         "resolution": net.arch.resolution,
@@ -57,12 +61,13 @@ def run_evaluation(
         "run_dir": str(path.parent),
     }
     if as_json:
-        emit_json(result)
+        emit_json(result | {"metrics": judged.to_dict()})
         return
     columns = ("target", "data", "test top-1 (%)", "top-5 (%)", "MACs", "parameters")
-    row = [result["target"], data, f"{100 * scores['top1']:.2f}", f"{100 * scores['top5']:.2f}"]
+    row = [result["target"], data, f"{100 * judged.top1:.2f}", f"{100 * judged.top5:.2f}"]
     row += [f"{result['macs']:,}", f"{result['params']:,}"]
     emit_table(f"{path} at {size} x {size}", columns, [row], left=2)
+    emit_scores("", {result["target"]: {"test": summary(judged)}})
 
 
 def _load(path: Path, target: str | None, classes: int) -> tuple[Network, dict[str, Any], Path]:

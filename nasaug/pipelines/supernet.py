@@ -62,7 +62,7 @@ def trained_supernet(
     net = Network(space.largest.canonical(), "kaiming_uniform", generator).to(setting.device)
     calibration = setting.calibration()
 
-    def validate(weights: Network) -> dict[str, float]:
+    def validate(weights: Network, progress: float) -> dict[str, float]:
         target = weights.export(space.target)
         reestimate_batch_norm(target, calibration)
         return {f"target_{k}": v for k, v in evaluate(target, setting.validation()).items()}

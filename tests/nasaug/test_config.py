@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nasaug.config import RunConfig, SearchConfig, TrainConfig, dump_config, load_config
+from nasaug.config import RunConfig, SearchConfig, dump_config, load_config
+from nasaug.train_config import TrainConfig
 from nasaug.training import Recipe
 
 Nasaug = Callable[..., Any]
@@ -242,7 +243,7 @@ def test_mistakes(
         (["search", "--set", "budget=[1]"], ["budget", "'[1]'"]),
         (["search", "--trials", "0"], ["trials must be greater than or equal to 1", "0"]),
         (["search", "--set", "method=netaug"], ["unknown key 'method'"]),
-        (["train", "--method", "netoug"], ["method must be", "'netaug' or 'baseline'", "netoug"]),
+        (["train", "--method", "netoug"], ["unknown method 'netoug'", "did you mean 'netaug'"]),
         (["train", "--init", "super"], ["netaug.init must be", "'fresh' or 'supernet'", "super"]),
         (["train", "--set", "netaug.alpha=-1"], ["netaug.alpha must be", "equal to 0", "-1"]),
         (["train", "--set", "budget=3M"], ["unknown key 'budget'"]),

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from nasaug.config import TrainConfig, load_config
+from nasaug.config import load_config
 from nasaug.supernet import Network, load_target, macs, params
+from nasaug.train_config import TrainConfig
 from nasaug.training import load_weights, read_facts, save_weights
 
 Nasaug = Callable[..., Any]
