@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nasaug.netaug import Augmentation, NetAugOptions, netaug_step
+    from nasaug.netaug import Augmentation, NetAugOptions, Parts, netaug_step, training_step
     from nasaug.search import InheritedAccuracy, parse_budget, search, single_path_step
     from nasaug.supernet import (
         Architecture,
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
         RunFolder,
         View,
         calibration_batches,
+        diagnose,
         evaluate,
         evaluation_batches,
         fit,
+        judge,
         load_dataset,
         load_weights,
         plain_step,
@@ -46,14 +48,17 @@ __all__ = [
     "Limits",
     "NetAugOptions",
     "Network",
+    "Parts",
     "Recipe",
     "RunFolder",
     "SearchSpace",
     "View",
     "calibration_batches",
+    "diagnose",
     "evaluate",
     "evaluation_batches",
     "fit",
+    "judge",
     "load_dataset",
     "load_published",
     "load_target",
@@ -68,6 +73,7 @@ __all__ = [
     "search",
     "single_path_step",
     "training_batches",
+    "training_step",
 ]
 _ROOMS = ("supernet", "training", "search", "netaug")
 

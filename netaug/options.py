@@ -20,6 +20,10 @@ class NetAugOptions(Options):
     averaged with what opposes the target's gradient projected out (surgery; PCGrad, Yu et al.,
     2020). width_until: the share of training during which widths are augmented and channels
     sorted; after it, only expand ratios, kernels and depth.
+
+    What makes help cheaper: `every` how many steps there is any; on which `share` of the batch; at
+    which `resolution` (pixels; None: the target's); between which shares of training (`start`,
+    `stop`).
     """
 
     alpha: float = Field(1.0, ge=0, le=100)
@@ -28,6 +32,15 @@ class NetAugOptions(Options):
     mixing: Literal["sum", "mean", "anneal", "surgery"] = "sum"
     width_until: float = Field(0.5, ge=0, le=1)
     sort_channels: bool = True
+    every: int = Field(1, ge=1, le=10_000)
+    share: float = Field(1.0, gt=0, le=1)
+    resolution: int | None = Field(None, ge=8, le=2048)
+    start: float = Field(0.0, ge=0, lt=1)
+    stop: float = Field(1.0, gt=0, le=1)
+
+    def helps(self, step: int, progress: float) -> bool:
+        """Whether there are helpers in this step."""
+        return step % self.every == 0 and self.start <= progress < self.stop
 
     @model_validator(mode="after")
     def _differ(self) -> NetAugOptions:
@@ -35,6 +48,11 @@ class NetAugOptions(Options):
             raise ValueError(
                 f"sampling largest trains one network a step, but got helpers {self.helpers}; "
                 "use helpers 1"
+            )
+        if self.start >= self.stop:
+            raise ValueError(
+                f"start must be below stop, but got {self.start} and {self.stop}; helpers need a "
+                "share of training"
             )
         return self
 

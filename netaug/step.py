@@ -12,10 +12,12 @@ option; with none the target is trained alone. NetDistiller and the other named 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from nasaug.netaug.augmentation import Augmentation
 from nasaug.netaug.options import (
@@ -102,7 +104,12 @@ def _augmented(
     waits = parts.in_place is not None or parts.relational is not None
     if not waits:
         loss.backward()
+    if not options.helps(state.step, state.progress):
+        if waits:
+            loss.backward()
+        return losses
     helpers = _Helpers(net, batch, state, parts, soft)
+    target = Output(*(values[: helpers.images] for values in target))
     space = augmentation.helpers if wide else augmentation.narrow
     for _ in range(options.helpers):
         helper = helpers.train(SAMPLING[options.sampling](space, state.rng))
@@ -120,15 +127,23 @@ def _augmented(
 
 
 class _Helpers:
-    """The helpers' passes of one batch. `loss` is their mean; `pending` is what was not sent
-    backward yet, since its graph is needed once more."""
+    """The helpers' passes of one batch, or of the first `images` of it. `loss` is their mean;
+    `pending` is what was not sent backward yet, since its graph is needed once more."""
 
     def __init__(
         self, net: Network, batch: Batch, state: State, parts: Parts, soft: Tensor | None
     ) -> None:
-        self._net, self._batch, self._state, self._parts = net, batch, state, parts
-        self._soft = soft if parts.distill is not None and parts.distill.helpers else None
-        self._options = parts.netaug
+        self._net, self._state, self._parts = net, state, parts
+        self._options = options = parts.netaug
+        images, labels = batch
+        self.images = math.ceil(options.share * len(labels))
+        images, labels = images[: self.images], labels[: self.images]
+        if options.resolution is not None and options.resolution != images.shape[-1]:
+            size = (options.resolution, options.resolution)
+            images = F.interpolate(images, size, mode="bilinear", antialias=True)
+        self._batch = images, labels
+        taught = soft is not None and parts.distill is not None and parts.distill.helpers
+        self._soft = soft[: self.images] if taught and soft is not None else None
         self._last: Output | None = None
         self.loss = torch.zeros((), device=batch[0].device)
         self.pending = torch.zeros((), device=batch[0].device)

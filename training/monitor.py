@@ -21,23 +21,23 @@ class TrainingFailed(RuntimeError):
 
 class Monitor:
     """Sums of the running epoch: losses and the like, and the MACs of its passes. `latest` are the
-    losses of the last step checked."""
+    losses of the last step checked. A loss that is not of every step has a mean of its own."""
 
     def __init__(self, device: torch.device) -> None:
         self._every = 1 if device.type == "cpu" else STEPS_BETWEEN_CHECKS
         self._pending: list[tuple[int, float, Losses, Tensor]] = []
         self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
         self.latest: dict[str, float] = {}
-        self.count = 0
         self.macs = 0
         self._started = time.perf_counter()
 
     def facts(self) -> dict[str, Any]:
         """What a checkpoint keeps of the running epoch."""
-        return {"sums": self.sums, "count": self.count, "macs": self.macs}
+        return {"sums": self.sums, "counts": self.counts, "macs": self.macs}
 
     def restore(self, facts: Mapping[str, Any]) -> None:
-        self.sums, self.count, self.macs = facts["sums"], facts["count"], facts["macs"]
+        self.sums, self.counts, self.macs = facts["sums"], facts["counts"], facts["macs"]
 
     def restart_clock(self) -> None:
         """What was done since the epoch's end, such as validation, is not training."""
@@ -60,7 +60,7 @@ class Monitor:
                     raise TrainingFailed(self._explained(name, number, step, rate, images))
                 self.latest[name] = number
                 self.sums[name] = self.sums.get(name, 0.0) + number
-            self.count += 1
+                self.counts[name] = self.counts.get(name, 0) + 1
         self._pending.clear()
 
     def epoch_means(self) -> dict[str, float]:
@@ -70,9 +70,9 @@ class Monitor:
         """
         self.check()
         now = time.perf_counter()
-        means = {name: total / self.count for name, total in self.sums.items()}
+        means = {name: total / self.counts[name] for name, total in self.sums.items()}
         means |= {"seconds": round(now - self._started, 3), "macs": self.macs}
-        self.sums, self.count, self.macs, self._started = {}, 0, 0, now
+        self.sums, self.counts, self.macs, self._started = {}, {}, 0, now
         return means
 
     def _explained(self, name: str, value: float, step: int, rate: float, images: Tensor) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,7 +73,7 @@ class Plan:
 
 def make_plan(config: TrainConfig, setting: Setting, run: Path) -> Plan:
     """Raises: ValueError for what cannot be trained as asked, before anything is."""
-    _check_relations(config, setting.group.size)
+    _check_helpers_batch(config, setting.group.size)
     target = setting.target
     generator = torch.Generator().manual_seed(config.seed)
     inside = augmentation_for(config, target, run)
@@ -101,12 +102,16 @@ def make_plan(config: TrainConfig, setting: Setting, run: Path) -> Plan:
     )
 
 
-def _check_relations(config: TrainConfig, workers: int) -> None:
+def _check_helpers_batch(config: TrainConfig, workers: int) -> None:
+    """What the helpers see of a batch must be enough for their statistics and for relations."""
     together = workers if config.train.sync_batch_norm else 1
-    if config.relational is not None and config.train.batch_size * together < 3:
+    share = 1.0 if config.netaug is None else config.netaug.share
+    images = math.ceil(share * config.train.batch_size) * together
+    needed, why = (3, "relational distillation") if config.relational else (2, "batch norm")
+    if images < needed:
         raise ValueError(
-            "relational distillation compares three images at least, but train.batch_size is "
-            f"{config.train.batch_size}; raise it"
+            f"{why} needs {needed} images at least, but helpers see {images} of a batch of "
+            f"{config.train.batch_size}; raise train.batch_size or netaug.share"
         )
 
 

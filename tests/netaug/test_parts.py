@@ -325,3 +325,49 @@ def test_tied_sampling_draws_once_a_stage(augmentation: Augmentation) -> None:
             seen.setdefault(name, set()).add((options.index(values[name]),))
         assert all(len(found) == 1 for found in places.values())
     assert all(len(seen[name]) == len(options) for name, options in space.decisions.items())
+
+
+@pytest.mark.parametrize("relational", [False, True])
+def test_cheaper_help_is_of_part_of_the_batch_and_smaller_images(
+    relational: bool,
+    parts: Parts,
+    augmentation: Augmentation,
+    net: Network,
+    batch: Batch,
+    make_state: MakeState,
+) -> None:
+    state = make_state(INDEX)
+    (drawn,) = _drawn(augmentation, state, 1)
+    images, labels = batch
+    small = F.interpolate(images[:4], (20, 20), mode="bilinear", antialias=True)
+    target = net.outputs(images, augmentation.target)
+    total = _loss(target, batch) + _loss(net.outputs(small, drawn), (small, labels[:4]))
+    given = _with(parts, share=0.45, resolution=20)
+    if relational:
+        given = replace(given, relational=RelationalOptions())
+        teacher = net.outputs(small, augmentation.largest).embedding
+        total = total + relational_loss(teacher, target.embedding[:4])
+    _assert_close(_run(net, batch, state, given), _gradients(net, total))
+
+
+@pytest.mark.parametrize("in_place", [None, InPlaceOptions()])
+def test_without_help_a_step_is_the_targets_own(
+    in_place: InPlaceOptions | None,
+    parts: Parts,
+    augmentation: Augmentation,
+    net: Network,
+    batch: Batch,
+    make_state: MakeState,
+) -> None:
+    """Every third step, and between a fifth and a half of training."""
+    expected = _gradients(net, _loss(net.outputs(batch[0], augmentation.target), batch))
+    given = replace(_with(parts, every=3, start=0.2, stop=0.5), in_place=in_place)
+    net.zero_grad(set_to_none=True)
+    helped = [
+        step for step in range(0, 100, 1) if given.netaug.helps(step, make_state(step).progress)
+    ]
+    assert helped == list(range(21, 50, 3))
+    for step in (0, 18, 22, 51):
+        _assert_close(_run(net, batch, make_state(step), given), expected)
+    found = _run(net, batch, make_state(21), given)
+    assert any(not torch.allclose(found[name], expected[name]) for name in expected)

@@ -232,6 +232,11 @@ def test_sorting_changes_the_target_and_not_the_whole(
         {"mixing": "median"},
         {"sampling": "smallest"},
         {"helper": 2},
+        {"every": 0},
+        {"share": 0.0},
+        {"start": 1.0},
+        {"stop": 0.0},
+        {"resolution": 4},
     ],
 )
 def test_bad_option_is_refused_by_name(values: dict[str, Any]) -> None:
