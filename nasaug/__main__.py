@@ -18,6 +18,9 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 # What the machine lacks, as opposed to what the user got wrong.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOMEM, errno.EMFILE)
 
+# What torch says when memory runs out, on a CPU and on a GPU.
+NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+
 
 def main() -> None:
     sys.exit(run(sys.argv[1:]))
@@ -41,6 +44,12 @@ def run(arguments: list[str]) -> int:
     except RuntimeError as error:
         from nasaug.training import TrainingFailed
 
+        if any(words in str(error) for words in NO_MEMORY):
+            return _failure(
+                f"not enough memory ({str(error).partition(chr(10))[0]}); try a smaller "
+                "train.batch_size (with train.accumulate) or train.resolution",
+                FAILED,
+            )
         if not isinstance(error, TrainingFailed):
             raise
         return _failure(str(error), FAILED)

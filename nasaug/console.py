@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -44,7 +44,9 @@ def emit_table(
     """A titled table on stdout; the first `left` columns are text, the others numbers."""
     table = Table(box=None, pad_edge=False, header_style="")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < left else "right", no_wrap=True)
+        text = index < left
+        justify: Literal["left", "right"] = "left" if text else "right"
+        table.add_column(column, justify=justify, no_wrap=not text, overflow="fold")
     for row in rows:
         table.add_row(*row)
     width = None if sys.stdout.isatty() else 200

@@ -36,8 +36,8 @@ class NetAugSection(NetAugOptions):
     a searched one has its own kernels and depth.
     """
 
-    width: tuple[float, ...] | None = None
-    expand: tuple[float, ...] | None = None
+    width: tuple[float, ...] | None = Field(None, min_length=1)
+    expand: tuple[float, ...] | None = Field(None, min_length=1)
     r: float | None = Field(None, ge=1, le=16)
     s: int | None = Field(None, ge=1, le=64)
     kernel_growth: tuple[int, ...] = (0,)
@@ -122,11 +122,14 @@ class TrainConfig(RunConfig):
             return data
         filled = dict(data)
         for name, preset in method.sections.items():
-            given = data.get(name)
-            if given is None:
-                filled[name] = dict(preset)
-            elif isinstance(given, dict):
+            given = data.get(name, {})
+            if isinstance(given, dict):
                 filled[name] = {**preset, **given}
+        if list(data.get("netaug") or {}) == ["init"] and "netaug" not in method.sections:
+            raise ValueError(
+                "--init (netaug.init) says where the larger network's weights start, but method "
+                f"{data['method']} has none; leave it out, or use a method with netaug"
+            )
         return filled
 
     @model_validator(mode="after")
@@ -150,12 +153,32 @@ class TrainConfig(RunConfig):
                 "pruning must begin when weights are no longer shared (unshare.until "
                 f"{self.unshare.until}), but prune.begin is {prune.begin}; raise it"
             )
+        if self.augmented is None:
+            self._check_alone()
         if self.distill is not None and self.distill.teacher is None:
             raise ValueError(
                 "distillation needs a teacher; give --teacher (a run, torchvision:NAME@WEIGHTS or "
                 "timm:NAME@WEIGHTS)"
             )
         return self
+
+    def _check_alone(self) -> None:
+        """Raises: ValueError for keys that mean nothing to a target that is trained alone."""
+        if self.largest not in ("auto", "published", "none"):
+            raise ValueError(
+                f"--largest {self.largest} is a network to train in, but method {self.method} "
+                "trains the target alone; leave it out, or use a method with netaug"
+            )
+        if self.netaug is not None and self.netaug.init == "supernet":
+            raise ValueError(
+                "--init supernet starts the larger network from the search's weights, but with "
+                "--largest none there is none"
+            )
+        if self.metrics.curves == "both":
+            raise ValueError(
+                "metrics.curves=both is for a target and the larger network around it, but it is "
+                "trained alone; use metrics.curves=target"
+            )
 
     @property
     def augmented(self) -> NetAugSection | None:

@@ -32,6 +32,7 @@ class Slices:
 
     def __init__(self, target: Architecture, shapes: Shapes) -> None:
         self._target, self._shapes = target, shapes
+        self._rows: dict[Architecture, list[int]] = {}
 
     def of(self, tensors: Tensors, arch: Architecture) -> dict[str, Tensor]:
         """Views of the target's parts of `tensors`, under the names of the target's parameters.
@@ -41,8 +42,11 @@ class Slices:
 
         Raises: ValueError if `arch` does not contain the target.
         """
-        rows = embed(self._target, arch).rows
-        present = [index for index, row in enumerate(rows) if not isinstance(row, Skip)]
+        if arch not in self._rows:
+            rows = embed(self._target, arch).rows
+            present = [index for index, row in enumerate(rows) if not isinstance(row, Skip)]
+            self._rows[arch] = present
+        present = self._rows[arch]
         views = {}
         for name, shape in self._shapes.items():
             blocks, index, rest = name.split(".", 2)

@@ -120,6 +120,7 @@ REFUSED: dict[tuple[str, str], str] = {
     ("soft labels", "cutmix"): _FIXED,
     ("soft labels", "rand-augment"): _FIXED,
     ("soft labels", "auto-augment"): _FIXED,
+    ("unshare", "boost"): "boosted rows alternate with others, so that few are still equal",
     ("unshare", "supernet weights"): "unsharing starts from equal weights, the supernet's differ",
 }
 

@@ -61,13 +61,16 @@ class RelationalOptions(Options):
     """Relational distillation (Park et al., CVPR 2019), the largest augmented network as online
     teacher: weight (distance L_D + angle L_A).
 
-    attached: the gradient reaches the teacher's weights too. teacher_loss: the teacher has its own
-    cross entropy, weighted as a helper's.
+    anchors: angles are taken at so many images of a batch, drawn anew each time (None: at all; time
+    grows with their number times the batch's square). attached: the gradient reaches the teacher's
+    weights too. teacher_loss: the teacher has its own cross entropy, weighted as a helper's (as the
+    largest helper has anyway).
     """
 
-    weight: float = Field(1.0, ge=0, le=1000)
+    weight: float = Field(1.0, gt=0, le=1000)
     distance: float = Field(1.0, ge=0, le=1000)
     angle: float = Field(2.0, ge=0, le=1000)
+    anchors: int | None = Field(64, ge=1)
     attached: bool = True
     teacher_loss: bool = False
 
@@ -79,7 +82,7 @@ class InPlaceOptions(Options):
     (NetDistiller, Yu et al., DAC 2024).
     """
 
-    weight: float = Field(1.0, ge=0, le=1000)
+    weight: float = Field(1.0, gt=0, le=1000)
     temperature: float = Field(1.0, gt=0, le=100)
     certainty: bool = False
 
@@ -90,7 +93,7 @@ class DistillOptions(Options):
     helpers: the sampled networks learn from it too.
     """
 
-    weight: float = Field(0.5, ge=0, le=1)
+    weight: float = Field(0.5, gt=0, le=1)
     temperature: float = Field(4.0, gt=0, le=100)
     helpers: bool = True
 

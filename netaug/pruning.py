@@ -16,9 +16,17 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from nasaug.netaug.masks import Pruner, SingleWeights, Slices, WholeChannels, shapes_of, zero
+from nasaug.netaug.masks import (
+    Pruner,
+    SingleWeights,
+    Slices,
+    WholeChannels,
+    kept_channels,
+    shapes_of,
+    zero,
+)
 from nasaug.netaug.options import Options
-from nasaug.supernet import Architecture, Network
+from nasaug.supernet import Architecture, Bottleneck, InvertedResidual, Network
 from nasaug.training import Batch, Losses, State, Step
 
 
@@ -64,12 +72,14 @@ def pruning_step(step: Step, target: Architecture, options: PruneOptions) -> Ste
     momentum and moving average are exact zeros, and an optimizer step leaves them so. When to prune
     follows from the state's step, and what was pruned from the weights.
 
-    Raises: ValueError for structured pruning of a target without inner channels.
+    Raises: ValueError for structured pruning of a target without inner channels, or that would
+        remove none.
     """
     shapes = shapes_of(target)
     pruner: Pruner = SingleWeights(shapes)
     if options.kind == "structured":
         pruner = WholeChannels(target, shapes, options.divisor)
+        _check_removes(target, options)
     slices = Slices(target, {name: shapes[name] for name in pruner.names})
 
     def pruned(net: Network, batch: Batch, state: State) -> Losses:
@@ -91,6 +101,15 @@ def pruning_step(step: Step, target: Architecture, options: PruneOptions) -> Ste
     return pruned
 
 
+def _check_removes(target: Architecture, options: PruneOptions) -> None:
+    mids = [row.mid for row in target.rows if isinstance(row, InvertedResidual | Bottleneck)]
+    if all(kept_channels(mid, options.sparsity, options.divisor) == mid for mid in mids):
+        raise ValueError(
+            f"pruning to a sparsity of {options.sparsity} in multiples of {options.divisor} "
+            f"channels removes none of {target.name}'s; raise prune.sparsity or lower prune.divisor"
+        )
+
+
 def sparsity_of(net: Network) -> float:
     """The share of zeros among all weights of convolutions and of the classifier, in [0, 1].
 
@@ -103,6 +122,6 @@ def sparsity_of(net: Network) -> float:
 
 def _sparsity(options: PruneOptions, step: int, steps: int) -> float:
     """What must be zero at the end of this step; the last step ends with all of training done."""
-    if step / steps < options.begin:
+    if step / steps < options.begin and step + 1 < steps:
         return 0.0
     return sparsity_at(options, (step + 1) / steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 from nasaug.supernet import Architecture, SearchSpace
@@ -14,16 +15,28 @@ def independent(space: SearchSpace, rng: random.Random) -> Architecture:
 
 
 def tied(space: SearchSpace, rng: random.Random) -> Architecture:
-    """One draw a stage for its widths, one for its expand ratios, its kernels and its depth."""
+    """One draw a stage for its widths, one for its expand ratios, its kernels and its depth: how
+    many of the rows that the target lacks there are, the first of them."""
+    named = [(name, *_place(name)) for name in space.decisions]
+    extra = Counter(stage for _, stage, decision in named if decision == "present")
     drawn: dict[tuple[str, str], float] = {}
-    values = {}
-    for name, options in space.decisions.items():
-        row, _, decision = name.rpartition(".")
-        key = row.partition(".")[0], decision
-        if key not in drawn:
-            drawn[key] = rng.random()
-        values[name] = options[int(drawn[key] * len(options))]
+    there: Counter[str] = Counter()
+    values: dict[str, bool | int | float] = {}
+    for name, stage, decision in named:
+        draw = drawn.setdefault((stage, decision), rng.random())
+        options = space.decisions[name]
+        if decision == "present":
+            there[stage] += 1
+            values[name] = there[stage] <= int(draw * (extra[stage] + 1))
+        else:
+            values[name] = options[int(draw * len(options))]
     return space.architecture(space.path_of(values))
+
+
+def _place(name: str) -> tuple[str, str]:
+    """Stage and kind of a decision such as `stage2.block1.expand`."""
+    row, _, decision = name.rpartition(".")
+    return row.partition(".")[0], decision
 
 
 def largest(space: SearchSpace, rng: random.Random) -> Architecture:

@@ -42,8 +42,6 @@ from nasaug.training import (
     relational_loss,
 )
 
-QUIET = Noise()
-
 
 @dataclass(frozen=True)
 class Parts:
@@ -57,7 +55,7 @@ class Parts:
     distill: DistillOptions | None = None
     teacher: Teacher | None = None
     boost: BoostOptions | None = None
-    noise: Noise = QUIET
+    noise: Noise | None = None
 
 
 def netaug_step(augmentation: Augmentation, options: NetAugOptions) -> Step:
@@ -76,7 +74,7 @@ def training_step(parts: Parts) -> Step:
             target = state.outputs(net, images, sub, parts.noise)
             loss = _hard_and_soft(target.logits, labels, soft, parts.distill, state)
             loss.backward()
-            _observe_top1(state, "target", target.logits, labels)
+            state.observe("top1_target", _top1(target.logits, labels))
             return {"target": loss.detach()}
         return _augmented(net, batch, state, parts, parts.augmentation, soft)
 
@@ -94,23 +92,26 @@ def _augmented(
     images, labels = batch
     options = parts.netaug
     wide = state.progress < options.width_until
-    if wide and options.sort_channels and state.epoch_begins:
+    space = augmentation.helpers if wide else augmentation.narrow
+    # Channels that nobody trains are not worth sorting in.
+    helped = options.start <= state.progress < options.stop
+    if wide and helped and options.sort_channels and state.epoch_begins:
         sort_channels(net, state.companions())
     target = state.outputs(net, images, augmentation.target, parts.noise)
     loss = _hard_and_soft(target.logits, labels, soft, parts.distill, state)
-    _observe_top1(state, "target", target.logits, labels)
+    state.observe("top1_target", _top1(target.logits, labels))
     losses = {"target": loss.detach()}
     # What the helpers teach comes into the target's loss, whose graph is kept for it until then.
     waits = parts.in_place is not None or parts.relational is not None
     if not waits:
         loss.backward()
-    if not options.helps(state.step, state.progress):
+    # A second phase without expand factors has nothing but the target.
+    if not options.helps(state.step, state.progress) or space.largest == augmentation.target:
         if waits:
             loss.backward()
         return losses
     helpers = _Helpers(net, batch, state, parts, soft)
     target = Output(*(values[: helpers.images] for values in target))
-    space = augmentation.helpers if wide else augmentation.narrow
     for _ in range(options.helpers):
         helper = helpers.train(SAMPLING[options.sampling](space, state.rng))
         if parts.in_place is not None:
@@ -145,6 +146,7 @@ class _Helpers:
         taught = soft is not None and parts.distill is not None and parts.distill.helpers
         self._soft = soft[: self.images] if taught and soft is not None else None
         self._last: Output | None = None
+        self._top1: list[Tensor] = []
         self.loss = torch.zeros((), device=batch[0].device)
         self.pending = torch.zeros((), device=batch[0].device)
 
@@ -162,7 +164,8 @@ class _Helpers:
         relational = self._parts.relational
         kept = relational is not None and relational.attached
         self._backward(self._scale * loss, kept and self._options.sampling == "largest")
-        _observe_top1(self._state, "helper", out.logits, self._batch[1])
+        self._top1.append(_top1(out.logits, self._batch[1]))
+        self._state.observe("top1_helper", torch.stack(self._top1).mean())
         self._last = out
         return out
 
@@ -227,6 +230,8 @@ def _relational(
         gather(target.embedding, group),
         options.distance,
         options.angle,
+        options.anchors,
+        torch.Generator().manual_seed(state.rng.getrandbits(63)),
     )
 
 
@@ -234,7 +239,7 @@ def _boosted(net: Network, boost: BoostOptions | None, state: State) -> Architec
     return None if boost is None else at_slope(net.arch, boost.slope(state.progress))
 
 
-def _observe_top1(state: State, name: str, logits: Tensor, labels: Tensor) -> None:
+def _top1(logits: Tensor, labels: Tensor) -> Tensor:
     """The share of the batch's images whose likeliest class is right."""
     right = labels if labels.ndim == 1 else labels.argmax(1)
-    state.observe(f"top1_{name}", (logits.detach().argmax(1) == right).float().mean())
+    return (logits.detach().argmax(1) == right).float().mean()

@@ -69,8 +69,7 @@ def single_path_step(space: SearchSpace) -> Step:
     def step(net: Network, batch: Batch, state: State) -> Losses:
         images, labels = batch
         path = space.sample(state.rng)
-        with state.autocast():
-            loss = state.loss(net(images, path), labels)
+        loss = state.loss(state.outputs(net, images, path).logits, labels)
         loss.backward()
         return {"path": loss.detach()}
 
@@ -85,8 +84,8 @@ def fair_step(space: SearchSpace, options: SupernetOptions) -> Step:
         paths = fair_paths(space, state.rng, state.step, options.fair_over)
         total = torch.zeros((), device=images.device)
         for path in paths:
-            with state.autocast():
-                loss = state.loss(net(images, space.architecture(path)), labels)
+            logits = state.outputs(net, images, space.architecture(path)).logits
+            loss = state.loss(logits, labels)
             (loss / len(paths)).backward()
             total = total + loss.detach()
         return {"path": total / len(paths)}
@@ -100,8 +99,8 @@ def edge_dropout_step(space: SearchSpace, options: SupernetOptions) -> Step:
     def step(net: Network, batch: Batch, state: State) -> Losses:
         images, labels = batch
         path = dropout_path(space, state.rng, dropout_rate(options, state.progress))
-        with state.autocast():
-            loss = state.loss(net(images, space.architecture(path)), labels)
+        logits = state.outputs(net, images, space.architecture(path)).logits
+        loss = state.loss(logits, labels)
         loss.backward()
         return {"path": loss.detach()}
 
@@ -125,9 +124,8 @@ def sandwich_step(space: SearchSpace, options: SupernetOptions) -> Step:
     def step(net: Network, batch: Batch, state: State) -> Losses:
         images, labels = batch
         passes = 2 + options.random_paths
-        with state.autocast():
-            teacher = net(images)
-            loss = state.loss(teacher, labels)
+        teacher = state.outputs(net, images).logits
+        loss = state.loss(teacher, labels)
         (loss / passes).backward()
         losses = {"largest": loss.detach()}
         teacher = teacher.detach()
@@ -137,8 +135,8 @@ def sandwich_step(space: SearchSpace, options: SupernetOptions) -> Step:
         for name, archs in students.items():
             total = torch.zeros((), device=images.device)
             for arch in archs:
-                with state.autocast():
-                    loss = distillation(net(images, arch), teacher, options.temperature)
+                logits = state.outputs(net, images, arch).logits
+                loss = distillation(logits, teacher, options.temperature)
                 (loss / passes).backward()
                 total = total + loss.detach()
             losses[name] = total / len(archs)

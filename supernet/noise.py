@@ -1,8 +1,7 @@
 """Noise that regularises a training pass: dropout, stochastic depth, DropBlock.
 
 Which of them help a network that under-fits is what NetAug is contrasted with. They are an argument
-of the pass, as the sub-network is, and never state of a module, so that the target can be trained
-with noise and the sampled network of the same step without.
+of the pass, as the sub-network is, and never state of a module.
 
 - Dropout (Srivastava et al., 2014): of what the classifier reads.
 - Stochastic depth (Huang et al., 2016; arXiv 1603.09382): the branch of the l-th of L residual rows

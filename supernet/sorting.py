@@ -33,27 +33,21 @@ INNER = {
     "squeeze.restore.bias": 0,
     "project.weight": 1,
 }
-INNER_BOOSTED = {name.replace("expand.", "expand.project."): dim for name, dim in INNER.items()}
 SQUEEZED = {"squeeze.reduce.weight": 0, "squeeze.reduce.bias": 0, "squeeze.restore.weight": 1}
 
 
 def sort_channels(net: Network, companions: Sequence[Mapping[str, Tensor]] = ()) -> None:
     """Sort in place, stably, so that sorting twice changes nothing more.
 
-    A boosted row whose shortcut inside ties its inner channels to the order of its input is passed
-    over. `companions` are mappings from parameter names to tensors that must move along: momentum
-    buffers, averaged weights. A name that is missing there is passed over.
+    Boosted rows are passed over: no target shares them. `companions` are mappings from parameter
+    names to tensors that must move along: momentum buffers, averaged weights. A name that is
+    missing there is passed over.
     """
     with torch.no_grad():
         for index, (block, row) in enumerate(zip(net.blocks, net.arch.rows, strict=True)):
-            if not isinstance(row, InvertedResidual):
+            if not isinstance(row, InvertedResidual) or row.boost:
                 continue
-            inner = INNER
-            if row.boost:
-                if row.mid == net.arch.widths_in[index]:
-                    continue
-                inner = INNER_BOOSTED
-            _permute(block, f"blocks.{index}.", "project.weight", inner, companions)
+            _permute(block, f"blocks.{index}.", "project.weight", INNER, companions)
             if row.squeeze:
                 _permute(block, f"blocks.{index}.", "squeeze.restore.weight", SQUEEZED, companions)
 

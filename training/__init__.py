@@ -1,16 +1,15 @@
 """Data, the one training loop, evaluation, runs. Trains any network for any caller."""
 
 from nasaug.training.datasets import DATASETS, Dataset, ImageArray, load_dataset
-from nasaug.training.diagnosis import Accuracy, Diagnosis, diagnose
+from nasaug.training.diagnosis import Accuracy, Diagnosis, class_balanced, diagnose
 from nasaug.training.distillation import certainty, distillation
 from nasaug.training.distributed import ALONE, Workers, join_workers
-from nasaug.training.evaluate import evaluate, reestimate_batch_norm
+from nasaug.training.evaluate import Batch, evaluate, reestimate_batch_norm
 from nasaug.training.files import read_json_object, write_atomically, write_json
 from nasaug.training.fit import Step, fit, plain_step
 from nasaug.training.gathering import gather
 from nasaug.training.label_cache import CachedTeacher, SoftLabels, soft_labels
 from nasaug.training.loaders import (
-    Batch,
     Batches,
     calibration_batches,
     evaluation_batches,
@@ -19,7 +18,7 @@ from nasaug.training.loaders import (
 from nasaug.training.metrics import AtK, Judgement, judge
 from nasaug.training.monitor import Losses, TrainingFailed
 from nasaug.training.process import keep_caches
-from nasaug.training.recipe import Recipe, check_batch, proxy_resolution
+from nasaug.training.recipe import Recipe, check_batch, proxy_resolution, total_steps
 from nasaug.training.relational import relational_loss
 from nasaug.training.run import RunFolder, load_weights, read_facts, save_weights
 from nasaug.training.splits import imbalanced
@@ -53,6 +52,7 @@ __all__ = [
     "calibration_batches",
     "certainty",
     "check_batch",
+    "class_balanced",
     "diagnose",
     "distillation",
     "evaluate",
@@ -74,6 +74,7 @@ __all__ = [
     "relational_loss",
     "save_weights",
     "soft_labels",
+    "total_steps",
     "training_batches",
     "write_atomically",
     "write_json",

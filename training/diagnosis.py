@@ -15,6 +15,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from nasaug.training.metrics import Judgement
+
 HALF = 0.5
 DRAWS = 100_000
 
@@ -34,6 +36,25 @@ class Accuracy:
 
     top1: float
     images: int
+
+
+def class_balanced(*judged: Judgement) -> list[Accuracy]:
+    """Accuracies that compare parts of different class frequencies: every class that all parts have
+    counts alike. `images` are the balanced images that would leave the same uncertainty.
+
+    Raises: ValueError where the parts have no class in common.
+    """
+    supports = [each.support for each in judged]
+    common = [index for index, counts in enumerate(zip(*supports, strict=True)) if all(counts)]
+    if not common:
+        raise ValueError("no class has images in every part, so that none can be compared")
+    accuracies = []
+    for each in judged:
+        recalls = each.within(1).recalls
+        spread = sum(1 / each.support[index] for index in common)
+        accuracy = sum(recalls[index] for index in common) / len(common)
+        accuracies.append(Accuracy(accuracy, max(1, round(len(common) ** 2 / spread))))
+    return accuracies
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ step), so that a run which is killed and resumed ends in the same weights, bit f
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -18,9 +19,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nasaug.supernet import Network, synchronise_batch_norm
 from nasaug.training.checkpoint import load_newest_checkpoint, save_checkpoint
-from nasaug.training.distributed import ALONE, Workers, explained, wait_for_all
+from nasaug.training.distributed import ALONE, Workers, check_agreement, explained, wait_for_all
+from nasaug.training.evaluate import Batch
 from nasaug.training.gradients import Gradients
-from nasaug.training.loaders import Batch, Batches
+from nasaug.training.loaders import Batches
 from nasaug.training.monitor import Losses, Monitor
 from nasaug.training.recipe import Recipe, check_batch, learning_rate, make_optimizer, total_steps
 from nasaug.training.run import RunFolder
@@ -74,11 +76,13 @@ def fit(
     epoch_steps = _steps_per_epoch(len(batches), recipe)
     steps = total_steps(recipe, epoch_steps)
     monitor = Monitor(device)
-    done = _restore(run, net, optimizer, average, monitor) if resume else 0
+    plan = {"steps": steps, "workers": group.size}
+    done = _restore(run, net, optimizer, average, monitor, plan) if resume else 0
+    check_agreement(done, group, device)
     run.forget_metrics_after(done)
     if not resume and run.writes:
         shutil.rmtree(run.checkpoints, ignore_errors=True)
-    gradients, dtype = Gradients(net), next(net.parameters()).dtype
+    gradients = Gradients(net)
 
     def companions() -> list[Mapping[str, Tensor]]:
         return _companions(net, optimizer, average)
@@ -88,15 +92,9 @@ def fit(
         rate = learning_rate(recipe, done, epoch_steps, group.size)
         for settings in optimizer.param_groups:
             settings["lr"] = rate
-        gradients.clear()
-        values: dict[str, Tensor] = {}
-        with explained(group):
-            for part, batch in enumerate(parts):
-                state = State(recipe, done, steps, epoch_steps, seed, autocast, companions)
-                state.group, state.part, state.gradients = group, part, gradients
-                _add(values, step(net, batch, state), state.observed, dtype)
-                monitor.macs += state.macs * group.size
-            gradients.average(group, len(parts), values)
+        state = State(recipe, done, steps, epoch_steps, seed, autocast, companions, group)
+        values, shown = _gradients_of(net, step, parts, state, gradients)
+        monitor.macs += state.macs * group.size
         gradients.merge()
         if recipe.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_norm)
@@ -104,7 +102,7 @@ def fit(
         if average is not None:
             average.update_parameters(net)
         done += 1
-        monitor.add(done, rate, values, batch[0])
+        monitor.add(done, rate, values, shown)
         if watch is not None:
             watch(done, steps, monitor.latest)
         epoch_ends = done % epoch_steps == 0 or done == steps
@@ -119,10 +117,33 @@ def fit(
             monitor.check()
             if run.writes:
                 tensors = _tensors(net, optimizer, average)
-                save_checkpoint(run.checkpoints, done, tensors, monitor.facts())
+                save_checkpoint(run.checkpoints, done, tensors, plan | monitor.facts())
             with explained(group):
                 wait_for_all(group)
     return _used(net, average)
+
+
+def _gradients_of(
+    net: Network, step: Step, parts: Iterable[Batch], state: State, gradients: Gradients
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Run `step` on every part of an update and leave the mean gradients of all workers behind.
+
+    Returns what was measured, and the images if there is one part, else whether all were finite.
+    """
+    gradients.clear()
+    state.gradients = gradients
+    dtype = next(net.parameters()).dtype
+    values: dict[str, Tensor] = {}
+    finite = []
+    with explained(state.group):
+        for part, batch in enumerate(parts):
+            state = state.begin(part)
+            _add(values, step(net, batch, state), state.observed, dtype)
+            shown = batch[0]
+            if state.recipe.accumulate > 1:
+                finite.append(torch.isfinite(shown).all())
+        gradients.average(state.group, state.recipe.accumulate, values)
+    return values, torch.stack(finite).all() if finite else shown
 
 
 def _add(
@@ -149,19 +170,18 @@ def _steps_per_epoch(batches: int, recipe: Recipe) -> int:
 
 def _from_step(
     batches: Batches, accumulate: int, epoch_steps: int, done: int, steps: int
-) -> Iterator[list[Batch]]:
-    """The `accumulate` batches of each of the steps `done` .. `steps` - 1."""
+) -> Iterator[Iterator[Batch]]:
+    """The `accumulate` batches of each of the steps `done` .. `steps` - 1, one at a time."""
     while done < steps:
         epoch, start = divmod(done, epoch_steps)
-        parts: list[Batch] = []
-        for batch in batches.epoch(epoch, start * accumulate):
-            parts.append(batch)
-            if len(parts) == accumulate:
-                yield parts
-                parts = []
-                done += 1
-                if done == steps:
-                    return
+        stream = iter(batches.epoch(epoch, start * accumulate))
+        for _ in range(min(epoch_steps - start, steps - done)):
+            yield itertools.islice(stream, accumulate)
+            done += 1
+        if done < steps:
+            # What is left of an epoch, so that its decoding processes come to rest.
+            for _ in stream:
+                pass
 
 
 def _autocast(recipe: Recipe, device: torch.device) -> Callable[[], AbstractContextManager[None]]:
@@ -220,14 +240,23 @@ def _restore(
     optimizer: torch.optim.SGD,
     average: AveragedModel | None,
     monitor: Monitor,
+    plan: Mapping[str, int],
 ) -> int:
     """Load the newest checkpoint into the four; returns the number of steps done.
 
-    Raises: ValueError for a checkpoint of another network.
+    Raises: ValueError for a checkpoint of another network, or of a training whose steps or workers
+        are others than in `plan`.
     """
     checkpoint = load_newest_checkpoint(run.checkpoints)
     if checkpoint is None:
         return 0
+    for name, value in plan.items():
+        begun = checkpoint.facts.get(name, value)
+        if begun != value:
+            raise ValueError(
+                f"{run.path} was begun with {begun} {name}, and now there would be {value}; resume "
+                "it as it was begun, or choose another --out"
+            )
     parts: dict[str, dict[str, Tensor]] = {"net": {}, "momentum": {}, "average": {}}
     for name, tensor in checkpoint.tensors.items():
         part, _, rest = name.partition(".")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,7 +69,10 @@ class ImageFiles(torch.utils.data.Dataset[Any]):
         if view.in_channels == 1:
             steps.append(v2.Grayscale())
         self._transform = v2.Compose(steps)
-        self._paths, self._labels = part.paths, part.labels.tolist()
+        # One block of memory each: decoding processes share it, while counting references to
+        # millions of strings would copy them into every one.
+        self._paths = np.array([os.fsencode(path) for path in part.paths])
+        self._labels = part.labels
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -77,13 +81,14 @@ class ImageFiles(torch.utils.data.Dataset[Any]):
         from PIL import Image
 
         index, seed = key
+        path = os.fsdecode(self._paths[index])
         try:
-            with Image.open(self._paths[index]) as image:
+            with Image.open(path) as image:
                 picture = image.convert("RGB")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            return UnreadableImage(self._paths[index], str(error))
+            return UnreadableImage(path, str(error))
         with drawing(seed):
-            return self._transform(picture), self._labels[index]
+            return self._transform(picture), int(self._labels[index])
 
 
 def together(

@@ -25,7 +25,7 @@ def gather(embedding: Tensor, group: Workers) -> Tensor:
     """The embeddings of all workers, in the order of their ranks: (N, width) -> (W x N, width).
 
     All workers must call it, with equal shapes and types, and use the result alike: in the same
-    loss, whose gradients `average_gradients` or its like averages. float32 at least.
+    loss, whose gradients are averaged over the workers afterwards. float32 at least.
     """
     if group.size == 1:
         return embedding

@@ -18,12 +18,12 @@ from torch.utils.data import DataLoader
 
 from nasaug.training.datasets import Dataset, ImageArray, Part
 from nasaug.training.distributed import ALONE, Workers
+from nasaug.training.evaluate import Batch
 from nasaug.training.folders import ImageFiles, ImagePaths, UnreadableImage, together
 from nasaug.training.orders import InOrder, Order, Shuffled
 from nasaug.training.policies import Mixing, by_itself, image_policy
 from nasaug.training.views import View
 
-Batch = tuple[Tensor, Tensor]
 LUMA = (0.299, 0.587, 0.114)
 
 

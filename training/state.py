@@ -16,8 +16,6 @@ from nasaug.training.distributed import ALONE, Workers
 from nasaug.training.gradients import Gradients
 from nasaug.training.recipe import Recipe
 
-QUIET = Noise()
-
 
 @dataclass
 class State:
@@ -42,7 +40,13 @@ class State:
     _passes: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
+        self.begin(self.part)
+
+    def begin(self, part: int) -> State:
+        """This state, for the `part`-th batch of the step: as fresh, but for the MACs so far."""
+        self.part, self.observed, self._passes = part, {}, 0
         self.rng = random.Random(f"{self.seed}/step/{self.step}")
+        return self
 
     @property
     def epoch(self) -> int:
@@ -67,12 +71,12 @@ class State:
         net: Network,
         images: Tensor,
         sub: Architecture | None = None,
-        noise: Noise = QUIET,
+        noise: Noise | None = None,
     ) -> Output:
         """One pass, in the run's precision: logits (N, classes) and embedding (N, width)."""
         self.macs += macs_at(net.arch if sub is None else sub, images.shape[-1]) * len(images)
         with self.autocast():
-            if noise == QUIET:
+            if noise is None or noise.silent:
                 return net.outputs(images, sub)
             with self._seeded(images.device):
                 return net.outputs(images, sub, noise)

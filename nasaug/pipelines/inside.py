@@ -9,7 +9,7 @@ from nasaug.config import SpaceSection
 from nasaug.netaug import Augmentation
 from nasaug.search import format_macs, parse_budget
 from nasaug.supernet import Architecture, Factors
-from nasaug.train_config import TrainConfig
+from nasaug.train_config import NetAugSection, TrainConfig
 from nasaug.training import read_json_object
 from nasaug.workspace import SearchResult, newest_search, read_best
 
@@ -34,6 +34,16 @@ def augmentation_for(config: TrainConfig, target: Architecture, run: Path) -> In
     section = config.augmented
     if section is None:
         return None
+    inside = _inside(config, section, target, run)
+    if inside.augmentation.largest == target:
+        raise ValueError(
+            f"there is nothing to train {target.name} in: with {inside.source} the largest network "
+            "is the target itself; raise netaug.r or a factor, or use --method baseline"
+        )
+    return inside
+
+
+def _inside(config: TrainConfig, section: NetAugSection, target: Architecture, run: Path) -> Inside:
     best = _search_result(config, target, run)
     grows = section.kernel_growth != (0,) or section.extra_depth != (0,)
     factors = section.factors(target.name)

@@ -30,6 +30,7 @@ from nasaug.training import (
     Step,
     load_weights,
     reestimate_batch_norm,
+    total_steps,
 )
 
 
@@ -74,6 +75,7 @@ class Plan:
 def make_plan(config: TrainConfig, setting: Setting, run: Path) -> Plan:
     """Raises: ValueError for what cannot be trained as asked, before anything is."""
     _check_helpers_batch(config, setting.group.size)
+    _check_window(config, setting)
     target = setting.target
     generator = torch.Generator().manual_seed(config.seed)
     inside = augmentation_for(config, target, run)
@@ -105,13 +107,28 @@ def make_plan(config: TrainConfig, setting: Setting, run: Path) -> Plan:
 def _check_helpers_batch(config: TrainConfig, workers: int) -> None:
     """What the helpers see of a batch must be enough for their statistics and for relations."""
     together = workers if config.train.sync_batch_norm else 1
-    share = 1.0 if config.netaug is None else config.netaug.share
+    share = 1.0 if config.augmented is None else config.augmented.share
     images = math.ceil(share * config.train.batch_size) * together
-    needed, why = (3, "relational distillation") if config.relational else (2, "batch norm")
+    needed, why = 2, "batch norm"
+    if config.relational is not None and config.relational.angle > 0:
+        needed, why = 3, "relational distillation"
     if images < needed:
         raise ValueError(
             f"{why} needs {needed} images at least, but helpers see {images} of a batch of "
             f"{config.train.batch_size}; raise train.batch_size or netaug.share"
+        )
+
+
+def _check_window(config: TrainConfig, setting: Setting) -> None:
+    """There must be a step with helpers."""
+    netaug, recipe = config.augmented, config.train
+    if netaug is None:
+        return
+    steps = total_steps(recipe, max(1, len(setting.training) // recipe.accumulate))
+    if not any(netaug.helps(step, step / steps) for step in range(steps)):
+        raise ValueError(
+            f"none of the {steps} steps has helpers: netaug.start {netaug.start}, netaug.stop "
+            f"{netaug.stop}, netaug.every {netaug.every}; widen the window or train longer"
         )
 
 

@@ -19,6 +19,7 @@ from nasaug.training import (
     Diagnosis,
     Judgement,
     RunFolder,
+    class_balanced,
     diagnose,
     evaluate,
     fit,
@@ -38,12 +39,16 @@ def run_training(config: TrainConfig, out: str | None, resume: bool, as_json: bo
     show_log_messages()
     setting = prepare(config)
     path = locate_run("train", config, out, resume, setting.group)
-    plan = make_plan(config, setting, path)
-    run, lock = begin_run(path, config, setting.group)
-    with lock:
-        if run.writes:
-            write_json(run.path / INSIDE, plan.choice)
-        result = run.result() if run.finished else _trained(config, setting, plan, run, resume)
+    run = RunFolder(path, writes=False)
+    if run.finished:
+        result = run.result()
+    else:
+        plan = make_plan(config, setting, path)
+        run, lock = begin_run(path, config, setting.group)
+        with lock:
+            if run.writes:
+                write_json(run.path / INSIDE, plan.choice)
+            result = _trained(config, setting, plan, run, resume)
     if not setting.group.first:
         return
     if as_json:
@@ -83,31 +88,39 @@ def _trained(
         )
     if not setting.group.first:
         return {}
+    judged, result = _shipped(config, setting, plan, run, weights)
+    _write_metrics(run, setting, judged, result)
+    run.write_result(result)
+    return result
+
+
+def _shipped(
+    config: TrainConfig, setting: Setting, plan: Plan, run: RunFolder, weights: Network
+) -> tuple[dict[str, Judged], dict[str, Any]]:
+    """Save the target; returns how it and the larger network are judged, and the run's result."""
+    calibration = setting.calibration()
     target, bn_images = plan.finished(weights, calibration)
     facts = {"target": config.target, "data": config.data.name}
     save_weights(run.weights, target, {**facts, "resolution": setting.view.resolution})
-    judged = _judged(target, setting)
-    epochs = run.metrics()
-    diagnosis = diagnose(judged["train"], judged["validation"])
-    metrics = {"target": judged}
+    judged = {"target": _judged(target, setting)}
     if plan.augmented:
         largest = weights.export()
         reestimate_batch_norm(largest, calibration)
-        metrics["largest"] = _judged(largest, setting)
-    _write_metrics(run, setting, metrics, diagnosis)
-    result = {
+        judged["largest"] = _judged(largest, setting)
+    own, epochs = judged["target"], run.metrics()
+    return judged, {
         **facts,
         "method": config.method,
         "parts": config.parts(),
-        "top1": judged["test"].top1,
-        "top5": judged["test"].top5,
-        "loss": judged["test"].loss,
-        "train_top1": judged["train"].top1,
-        "validation_top1": judged["validation"].top1,
-        "diagnosis": diagnosis.text,
+        "top1": own["test"].top1,
+        "top5": own["test"].top5,
+        "loss": own["test"].loss,
+        "train_top1": own["train"].top1,
+        "validation_top1": own["validation"].top1,
+        "diagnosis": _diagnosis(config, own).text,
         "scores": {
             net: {part: summary(judgement) for part, judgement in parts.items()}
-            for net, parts in metrics.items()
+            for net, parts in judged.items()
         },
         "macs": _counted(target.arch),
         "params": params(target.arch),
@@ -123,8 +136,14 @@ def _trained(
         "weights": str(run.weights),
         "run_dir": str(run.path),
     }
-    run.write_result(result)
-    return result
+
+
+def _diagnosis(config: TrainConfig, judged: Judged) -> Diagnosis:
+    """Of a long tail against balanced validation images: class by class."""
+    train, validation = judged["train"], judged["validation"]
+    if config.data.imbalance > 1:
+        return diagnose(*class_balanced(train, validation))
+    return diagnose(train, validation)
 
 
 def _curves(name: str, net: Network, seen: Batches, validation: Batches) -> dict[str, float]:
@@ -146,14 +165,14 @@ def _judged(net: Network, setting: Setting) -> Judged:
 
 
 def _write_metrics(
-    run: RunFolder, setting: Setting, metrics: Mapping[str, Judged], diagnosis: Diagnosis
+    run: RunFolder, setting: Setting, judged: Mapping[str, Judged], result: Mapping[str, Any]
 ) -> None:
-    judged = {
+    whole = {
         net: {part: judgement.to_dict() for part, judgement in parts.items()}
-        for net, parts in metrics.items()
+        for net, parts in judged.items()
     }
-    facts = {"classes": list(setting.data.classes), "diagnosis": diagnosis.to_dict()}
-    write_json(run.path / METRICS, {**facts, **judged})
+    facts = {"classes": list(setting.data.classes), "diagnosis": result["diagnosis"]}
+    write_json(run.path / METRICS, {**facts, **whole})
 
 
 def _counted(arch: Architecture) -> int:

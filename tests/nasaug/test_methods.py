@@ -24,14 +24,13 @@ from nasaug.workspace import begin_run
 
 Nasaug = Callable[..., Any]
 DOCS = Path(__file__).parents[2] / "docs" / "methods.md"
-# Equal rows in a stage, for unsharing, boosted and not; few channels, for speed.
+# Equal rows in a stage, for unsharing; few channels, for speed.
 TARGET = """
 resolution: 16
 in_channels: 1
 rows:
   - {kind: conv, kernel: 3, stride: 2, out: 8, act: relu6}
   - {kind: inverted_residual, kernel: 3, stride: 2, mid: 16, out: 8, act: relu6, skip: false}
-  - {kind: inverted_residual, kernel: 3, stride: 1, mid: 16, out: 8, act: relu6, skip: true}
   - {kind: inverted_residual, kernel: 3, stride: 1, mid: 16, out: 8, act: relu6, skip: true}
   - {kind: inverted_residual, kernel: 3, stride: 1, mid: 16, out: 8, act: relu6, skip: true}
   - {kind: conv, kernel: 1, stride: 1, out: 16, act: relu6}
@@ -189,7 +188,19 @@ TOO_MUCH = ("netaug.r=3", "netaug.s=3", "netaug.width=[1,2]")
         ((), ("netaug.sampling=largest", "netaug.helpers=2"), "use helpers 1"),
         ((), ("prune.sparsity=0.5", "prune.begin=0.2"), "netaug.width_until 0.5"),
         ((), ("train.batch_size=1",), "train.batch_size must be at least 2"),
-        (("--method=rkd",), ("train.batch_size=2",), "relational distillation needs 3 images at least"),
+        (
+            ("--method=rkd",),
+            ("train.batch_size=2",),
+            "relational distillation needs 3 images at least",
+        ),
+        ((), ("netaug.r=1", "netaug.s=1"), "there is nothing to train micro_10k in"),
+        ((), ("netaug.start=0.9", "netaug.stop=0.9001"), "steps has helpers"),
+        ((), ("netaug.width=[]",), "netaug.width must"),
+        (("--method=baseline", "--largest=x.json"), (), "trains the target alone; leave it out"),
+        (("--method=pruning", "--init=fresh"), (), "leave it out, or use a method with netaug"),
+        (("--largest=none", "--init=supernet"), (), "but with --largest none there is none"),
+        (("--method=baseline",), ("metrics.curves=both",), "use metrics.curves=target"),
+        (("--method=pruning",), ("prune.kind=structured", "prune.divisor=64"), "removes none of"),
         ((), ("netaug.share=0.01",), "batch norm needs 2 images at least, but helpers see 1"),
         ((), ("train.accumulate=1000",), "train.accumulate must be at most"),
         (("--method=netbooster",), ("boost.linear_from=0.9",), "linear_from must be below"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -23,7 +24,7 @@ from nasaug.netaug import (
     training_step,
 )
 from nasaug.netaug.sampling import tied
-from nasaug.supernet import Architecture, Network, Noise, Output
+from nasaug.supernet import Architecture, Factors, Network, Noise, Output, SearchSpace
 from nasaug.training import (
     Batch,
     State,
@@ -371,3 +372,51 @@ def test_without_help_a_step_is_the_targets_own(
         _assert_close(_run(net, batch, make_state(step), given), expected)
     found = _run(net, batch, make_state(21), given)
     assert any(not torch.allclose(found[name], expected[name]) for name in expected)
+
+
+def test_tied_sampling_reaches_every_depth(micro: Architecture) -> None:
+    """With two rows more a stage at most, none, one and two of them are drawn."""
+    space = SearchSpace.around(micro, (1.0,), (1.0,), (0,), (0, 1, 2))
+    depths: dict[str, set[int]] = {}
+    for seed in range(60):
+        values = space.parameters(space.path(tied(space, random.Random(seed))))
+        there: Counter[str] = Counter()
+        for name, present in values.items():
+            there[name.partition(".")[0]] += bool(present)
+        for stage, depth in there.items():
+            depths.setdefault(stage, set()).add(depth)
+    assert depths and all(found == {0, 1, 2} for found in depths.values())
+
+
+def test_channels_are_not_sorted_while_nobody_trains_them(
+    parts: Parts, net: Network, batch: Batch, make_state: MakeState
+) -> None:
+    sorted_in = _with(parts, sort_channels=True, start=0.2, stop=0.4)
+    before = {name: p.clone() for name, p in net.named_parameters()}
+    for step in (0, 10, 40):
+        _run(net, batch, make_state(step), sorted_in)
+        assert all(torch.equal(before[name], p) for name, p in net.named_parameters())
+    _run(net, batch, make_state(20), sorted_in)
+    assert not all(torch.equal(before[name], p) for name, p in net.named_parameters())
+
+
+def test_a_second_phase_without_anything_larger_has_no_helpers(
+    micro: Architecture, batch: Batch, make_state: MakeState
+) -> None:
+    """Else the target would be trained twice a step, and taught by itself."""
+    wide = Augmentation.by_factors(micro, Factors((1.0, 2.0), (1.0,)))
+    net = Network(wide.largest.canonical(), generator=torch.Generator().manual_seed(0)).double()
+    given = Parts(wide, NetAugOptions(sort_channels=False), relational=RelationalOptions())
+    expected = _gradients(net.train(), _loss(net.outputs(batch[0], wide.target), batch))
+    _assert_close(_run(net, batch, make_state(60), given), expected)
+
+
+def test_anchors_are_drawn_alike_on_all_workers(
+    parts: Parts, net: Network, batch: Batch, make_state: MakeState
+) -> None:
+    few = replace(parts, relational=RelationalOptions(anchors=2, distance=0.0))
+    first = _run(net, batch, make_state(INDEX), few)
+    _assert_close(_run(net, batch, make_state(INDEX), few), first)
+    whole = replace(parts, relational=RelationalOptions(anchors=None, distance=0.0))
+    other = _run(net, batch, make_state(INDEX), whole)
+    assert any(not torch.allclose(first[name], other[name]) for name in first)

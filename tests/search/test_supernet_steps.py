@@ -25,7 +25,15 @@ from nasaug.search import (
 )
 from nasaug.search.paths import dropout_path, fair_passes, fair_paths
 from nasaug.search.supernet_steps import dropout_rate
-from nasaug.supernet import Architecture, ChoicePath, Network, SearchSpace, Skip, load_target
+from nasaug.supernet import (
+    Architecture,
+    ChoicePath,
+    Network,
+    Output,
+    SearchSpace,
+    Skip,
+    load_target,
+)
 from nasaug.training import Batch, Losses, Recipe, State, Step
 
 RECIPE = Recipe(label_smoothing=0.1)
@@ -316,13 +324,13 @@ def test_a_sandwich_step_distils_from_the_largest(
 def test_a_step_runs_as_many_passes_as_it_says(
     options: SupernetOptions, net: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward, seen = Network.forward, []
+    outputs, seen = Network.outputs, []
 
-    def spied(self: Network, x: Tensor, sub: Architecture | None = None) -> Tensor:
+    def spied(self: Network, x: Tensor, sub: Architecture | None = None) -> Output:
         seen.append(sub)
-        return forward(self, x, sub)
+        return outputs(self, x, sub)
 
-    monkeypatch.setattr(Network, "forward", spied)
+    monkeypatch.setattr(Network, "outputs", spied)
     _run(supernet_step(SMALL, options), net, _state(7))
     assert len(seen) == passes_per_step(SMALL, options)
     for arch in seen:

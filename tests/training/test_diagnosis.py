@@ -7,10 +7,20 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasaug.training import Accuracy, diagnose
+from nasaug.supernet import Network, load_target
+from nasaug.training import (
+    Accuracy,
+    View,
+    class_balanced,
+    diagnose,
+    evaluation_batches,
+    judge,
+    load_dataset,
+)
 
 
 def test_error_that_is_made_on_training_images_already_is_under_fitting() -> None:
@@ -108,3 +118,18 @@ def test_what_is_no_accuracy_is_refused(scores: Accuracy) -> None:
         diagnose(scores, fine)
     with pytest.raises(ValueError, match="validation accuracy must be a fraction"):
         diagnose(fine, scores)
+
+
+def test_parts_of_other_class_frequencies_are_compared_class_by_class() -> None:
+    """A class with many training images must not count more there than in validation."""
+    data = load_dataset("fashion-mnist-mini", imbalance=200)
+    net = Network(load_target("micro_10k", 10), generator=torch.Generator().manual_seed(0))
+    view = View(28, 3)
+    judged = [judge(net, evaluation_batches(data, p, view), 10) for p in (data.train, data.test)]
+    for accuracy, judgement in zip(class_balanced(*judged), judged, strict=True):
+        recalls = judgement.within(1).recalls
+        assert accuracy.top1 == pytest.approx(sum(recalls) / 10)
+        spread = sum(1 / count for count in judgement.support)
+        assert accuracy.images == round(100 / spread)
+    balanced = class_balanced(*judged)[1]
+    assert (balanced.top1, balanced.images) == (pytest.approx(judged[1].top1), judged[1].images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -294,3 +295,30 @@ def test_training_learns(
     losses = [row["loss_target"] for row in run.metrics()]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.6 * math.log(10)
+
+
+def test_a_run_is_resumed_as_it_was_begun(
+    micro: Architecture, make_network: MakeNetwork, batches: Batches, run: RunFolder
+) -> None:
+    """Another number of steps would be another schedule."""
+    fit(make_network(micro), plain_step, batches, RECIPE, run)
+    longer = RECIPE.model_copy(update={"epochs": RECIPE.epochs + 1})
+    with pytest.raises(ValueError, match=r"was begun with \d+ steps, and now there would be \d+"):
+        fit(make_network(micro), plain_step, batches, longer, run, resume=True)
+
+
+def test_batches_of_a_step_are_taken_one_at_a_time(
+    micro: Architecture, make_network: MakeNetwork, batches: Batches, run: RunFolder
+) -> None:
+    """So that accumulation does not hold them all."""
+    alive: list[int] = []
+    made: list[weakref.ref[Tensor]] = []
+
+    def step(net: Network, batch: Batch, state: State) -> Losses:
+        made.append(weakref.ref(batch[0]))
+        alive.append(sum(reference() is not None for reference in made))
+        return plain_step(net, batch, state)
+
+    recipe = RECIPE.model_copy(update={"accumulate": len(batches), "epochs": 1})
+    fit(make_network(micro), step, batches, recipe, run)
+    assert len(alive) >= 2 * len(batches) and max(alive) <= 2
