@@ -41,6 +41,7 @@ test-slow: $(VENV)/.test-extras
 bench: $(VENV)/.test-extras
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/options.py
+	$(BIN)/python benchmarks/communication.py
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

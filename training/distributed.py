@@ -125,9 +125,9 @@ def wait_for_all(workers: Workers) -> None:
 def _join(backend: str) -> None:
     """As torch does it, but workers that torchrun has restarted (`--max-restarts`) do not find the
     addresses of the dead in the store, which is the same."""
-    store, rank, size = next(dist.rendezvous("env://"))
+    store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    store = dist.PrefixStore(f"attempt-{attempt}", store)
+    store = dist.PrefixStore(f"attempt-{attempt}", store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=rank, world_size=size)
     # Else gloo's threads end the process by SIGABRT every now and then, when all is done.
     atexit.register(_leave)

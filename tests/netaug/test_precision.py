@@ -144,6 +144,7 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_two_workers_in_bf16_go_as_one_in_float32(
     workers: Path, program: dict[str, Any], tmp_path: Path
 ) -> None:
