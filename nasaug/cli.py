@@ -13,6 +13,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 COMMANDS = {
     "search": "Find the largest network to train a target in, under hard limits.",
     "train": "Train a tiny target inside a larger network (NetAug), alone, or by another method.",
+    "compare": "Compare training methods: tuned alike, at equal epochs and at equal compute.",
     "methods": "List training methods and what goes together.",
     "evaluate": "Judge trained weights on a data set's test part.",
     "macs": "Count a network's MACs and parameters.",

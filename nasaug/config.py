@@ -6,6 +6,7 @@ the result is saved with the run. Only the command line reads configurations: th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -232,11 +233,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def _parse_yaml(text: str) -> Any:
     """Raises: yaml.YAMLError, also where PyYAML stumbles over what it cannot construct."""
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except yaml.YAMLError:
         raise
     except Exception as error:  # PyYAML's constructors fail in many ways
         raise yaml.YAMLError(f"not a value: {error or type(error).__name__}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Without what YAML 1.1 takes for truth values besides true and false: in version 1.2, and for
+    people, `on` and `no` are words, such as the key `race.on`."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(":bool")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF")
+)
 
 
 def _put(data: dict[str, Any], key: str, value: Any) -> None:

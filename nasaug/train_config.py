@@ -125,7 +125,9 @@ class TrainConfig(RunConfig):
             given = data.get(name, {})
             if isinstance(given, dict):
                 filled[name] = {**preset, **given}
-        if list(data.get("netaug") or {}) == ["init"] and "netaug" not in method.sections:
+        given = data.get("netaug")
+        inherits = isinstance(given, dict) and list(given) == ["init"]
+        if inherits and "netaug" not in method.sections:
             raise ValueError(
                 "--init (netaug.init) says where the larger network's weights start, but method "
                 f"{data['method']} has none; leave it out, or use a method with netaug"

@@ -256,3 +256,14 @@ def test_mistakes_of_one_command(arguments: list[str], words: list[str], nasaug:
     for word in words:
         assert word in done.said
     assert not Path("here").exists()
+
+
+def test_on_and_no_are_words(tmp_path: Path) -> None:
+    """YAML 1.1 takes them for truth values, and a key called `on` would be lost."""
+    path = tmp_path / "search.yaml"
+    path.write_text("race:\n  on: false\nstudy: no\n")
+    config = load_config(SearchConfig, str(path), [], {})
+    assert config.race.on is False
+    assert config.study == "no"
+    config = load_config(SearchConfig, None, ["race.on=False", "data.flip=yes"], {})
+    assert (config.race.on, config.data.flip) == (False, True)

@@ -1,0 +1,74 @@
+"""`nasaug compare`: which method helps, with statistics, at equal epochs and at equal compute."""
+
+from __future__ import annotations
+
+import click
+
+from nasaug.cli import json_option
+
+
+@click.command("compare")
+@click.argument("study", required=False)
+@click.option("--list", "listing", is_flag=True, help="The built-in studies and their questions.")
+@click.option("--status", "asks", is_flag=True, help="How far it is, and the time left.")
+@click.option("--report", "reports", is_flag=True, help="Write the tables of what is done so far.")
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set one key of the study; repeatable.",
+)
+@click.option("--data", help="A data set's name, or imagefolder:PATH.")
+@click.option("--data-dir", help="Where the data set lies.")
+@click.option("--epochs", type=int, help="Epochs of the final runs after the warm-up.")
+@click.option("--seeds", type=int, help="How many final runs a method has, unless it says itself.")
+@click.option(
+    "--workers", type=int, help="Cells side by side; default: as many as there are cores."
+)
+@click.option("--out", type=click.Path(file_okay=False), help="Default: runs/compare-STUDY.")
+@click.option("--code", metavar="VERSION", help="Use the cells that this version of the code made.")
+@click.option("--resume", is_flag=True, help="Implied: a study always goes on where it stopped.")
+@json_option
+def command(
+    study: str | None,
+    listing: bool,
+    asks: bool,
+    reports: bool,
+    sets: tuple[str, ...],
+    data: str | None,
+    data_dir: str | None,
+    epochs: int | None,
+    seeds: int | None,
+    workers: int | None,
+    out: str | None,
+    code: str | None,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Compare training methods: tuned alike, at equal epochs and at equal compute.
+
+    STUDY is a YAML file or the name of a built-in study (--list). Its runs are cells in a folder;
+    they resume, so that a study may be stopped and started at any time.
+    """
+    from nasaug.comparing.listing import list_studies
+    from nasaug.comparing.run import run_study, show_status, write_report
+    from nasaug.study_config import load_study
+
+    if listing:
+        list_studies(as_json)
+        return
+    if study is None:
+        raise click.UsageError("name a study: a YAML file, or one of nasaug compare --list")
+    if asks and reports:
+        raise click.UsageError("--status and --report are two questions; ask one")
+    keys = {
+        "base.data.name": data,
+        "base.data.dir": data_dir,
+        "base.train.epochs": epochs,
+        "seeds": seeds,
+        "workers": workers,
+    }
+    name, loaded = load_study(study, sets, keys)
+    action = show_status if asks else write_report if reports else run_study
+    action(name, loaded, out, code, as_json)

@@ -1,0 +1,136 @@
+"""A study's outputs: summary.json, table.csv, table.md and report.html, one self-contained page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nasaug.comparing.figures import (
+    compute_figure,
+    curves_figure,
+    interval_figure,
+    rates_figure,
+)
+from nasaug.comparing.tables import (
+    Table,
+    arms_table,
+    compared_table,
+    csv_text,
+    markdown,
+    notes,
+    tuning_table,
+)
+from nasaug.pictures import inline_svg
+from nasaug.pipelines import page
+from nasaug.training import write_atomically
+
+Summary = Mapping[str, Any]
+
+
+def write_outputs(out: Path, summary: Summary, study: str) -> dict[str, str]:
+    """Write all four; returns their paths. `study` is the YAML that the page shows.
+
+    Raises: OSError.
+    """
+    content = {
+        "summary.json": json.dumps(summary, indent=2, allow_nan=False) + "\n",
+        "table.csv": csv_text(summary),
+        "table.md": markdown(summary),
+        "report.html": report_page(summary, study),
+    }
+    for name, text in content.items():
+        write_atomically(out / name, text)
+    return {name: str(out / name) for name in content}
+
+
+def report_page(summary: Summary, study: str) -> str:
+    """The page's HTML."""
+    sections = [("differences", "Does it help?", _differences(summary))]
+    methods = list(dict.fromkeys(arm["method"] for arm in summary["arms"]))
+    for target in summary["targets"]:
+        sections.append((f"target-{target}", target, _target(summary, target, methods)))
+    sections += [
+        ("rates", "Learning rates", _rates(summary, methods)),
+        ("reading", "How to read this", "".join(map(page.paragraph, notes(summary)))),
+        ("study", "The study", page.code(study)),
+    ]
+    if summary["failed"]:
+        sections.insert(-2, ("failed", "What failed", _failed(summary)))
+    lead = f"{summary['data']}, code {summary['code']}"
+    return page.page(f"{summary['study']}: {summary['question']}", lead, sections)
+
+
+def _differences(summary: Summary) -> str:
+    rows = compared_table(summary)
+    marked = [index for index, row in enumerate(rows[1]) if row[0].startswith("all")]
+    return (
+        _table(rows, 4, marked)
+        + page.paragraph("Answer:", "note")
+        + page.paragraph(summary["answer"])
+    )
+
+
+def _target(summary: Summary, target: str, methods: list[str]) -> str:
+    own = {**summary, "arms": [arm for arm in summary["arms"] if arm["target"] == target]}
+    head, rows = arms_table(own)
+    table = head[1:], [row[1:] for row in rows]
+    return (
+        _table(table, 1)
+        + page.paragraph(_verdicts(own["arms"]), "note")
+        + page.side_by_side(_figures(own["arms"], target, methods))
+    )
+
+
+def _figures(arms: list[Mapping[str, Any]], target: str, methods: list[str]) -> list[str]:
+    """As far as there are runs. Longer trainings have curves of their own, with the short one's."""
+    if not any(arm["n"] for arm in arms):
+        return []
+    longer = {arm["method"] for arm in arms if arm["longer"] and arm["n"]}
+    short = [arm for arm in arms if not arm["longer"]]
+    drawn = [
+        ("accuracy", interval_figure, arms, "test accuracy with intervals"),
+        ("compute", compute_figure, arms, "test accuracy against training MACs"),
+        ("curves", curves_figure, short, "validation and training accuracy over the epochs"),
+    ]
+    if longer:
+        shown = [arm for arm in arms if arm["method"] in longer]
+        drawn.append(("longer", curves_figure, shown, "the same for longer trainings"))
+    return [
+        page.figure(inline_svg(draw(rows, methods), f"{name}-{target}"), f"{target}: {caption}")
+        for name, draw, rows, caption in drawn
+    ]
+
+
+def _verdicts(arms: list[Mapping[str, Any]]) -> str:
+    verdicts = [
+        f"{arm['method']} ({arm['epochs']} epochs) {said}"
+        for arm in arms
+        if (said := ", ".join(f"{verdict} in {n}" for verdict, n in arm["diagnosis"].items()))
+    ]
+    return f"Diagnosis by runs: {'; '.join(verdicts)}." if verdicts else ""
+
+
+def _rates(summary: Summary, methods: list[str]) -> str:
+    parts = []
+    for target in summary["targets"]:
+        own = [one for one in summary["tuning"] if one["target"] == target]
+        if any(rate["validation"] is not None for one in own for rate in one["rates"]):
+            figure = rates_figure(own, methods, summary["epochs"])
+            svg = inline_svg(figure, f"rates-{target}")
+            parts.append(page.figure(svg, f"{target}: learning rates tried"))
+    return _table(tuning_table(summary), 2) + page.side_by_side(parts)
+
+
+def _failed(summary: Summary) -> str:
+    return "".join(
+        page.folded(f"{one['cell']}: {one['said']}", page.code("\n".join(one["lines"])))
+        for one in summary["failed"]
+    )
+
+
+def _table(table: Table, left: int, marked: list[int] | None = None) -> str:
+    head, rows = table
+    # A figure can be scrolled where the table is wider than the page.
+    return f"<figure>{page.table(head, rows, left, marked or ())}</figure>"

@@ -1,0 +1,168 @@
+"""`nasaug compare`: run a study, say how far it is, write what it found."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nasaug.comparing.cells import Cell
+from nasaug.comparing.checks import check_cells
+from nasaug.comparing.plan import Plan, Planner
+from nasaug.comparing.report import write_outputs
+from nasaug.comparing.runner import Runner
+from nasaug.comparing.status import status
+from nasaug.comparing.store import Store, check_same_study, versions_in
+from nasaug.comparing.summary import summarise
+from nasaug.comparing.tables import arms_table, compared_table, duration, notes
+from nasaug.comparing.versions import Code
+from nasaug.console import emit_json, emit_table, say, show_log_messages
+from nasaug.study_config import Study, dump_study
+from nasaug.training import TrainingFailed
+from nasaug.workspace import RUNS, InUse
+
+
+def run_study(name: str, study: Study, out: str | None, code: str | None, as_json: bool) -> None:
+    """Run what is left of the study, then write and show what it found.
+
+    `code` names the version of the code whose cells are gone on with; None is the code as it is.
+
+    Raises: ValueError, OSError; TrainingFailed if cells failed or the code changed meanwhile.
+    """
+    show_log_messages()
+    path = _folder(name, out)
+    check_same_study(path, study)
+    here = Code(_searches(study))
+    _check_version(path, code)
+    store = Store(path, code or here.version)
+    planner = Planner(study, store)
+    check_cells(planner)
+    with _alone(path):
+        store.prepare(study)
+        store.mix(here.version)
+        for version, cells in versions_in(path).items():
+            if version != store.version and cells:
+                say(f"{cells} finished cells of other code, {version}, are kept apart")
+        stale = _run(planner, here)
+        summary = _written(planner, name, path)
+    _show(summary, path, as_json)
+    if stale:
+        raise TrainingFailed(
+            "the code changed while the study ran, and cells of different code do not compare: "
+            f"no more were begun; start it again, or go on with --code {store.version}"
+        )
+    if summary["failed"]:
+        raise TrainingFailed(
+            f"{len(summary['failed'])} cells failed (see {path / 'report.html'}); the same command "
+            "tries them again"
+        )
+
+
+def show_status(name: str, study: Study, out: str | None, code: str | None, as_json: bool) -> None:
+    """How far the study is. Writes nothing. Raises: ValueError."""
+    path = _folder(name, out)
+    planner = _existing(path, study, code)
+    found = status(planner, planner.plan(), _workers(study))
+    if as_json:
+        emit_json({"study": name, "run_dir": str(path), **found.to_dict()})
+        return
+    say(found.text)
+    rows = [[cell, "running", f"{100 * share:.0f} %"] for cell, share in found.running.items()]
+    rows += [[cell, "failed", failure.text] for cell, failure in found.failed.items()]
+    if rows:
+        emit_table("", ("cell", "state", "so far"), rows, left=3)
+
+
+def write_report(name: str, study: Study, out: str | None, code: str | None, as_json: bool) -> None:
+    """Write what the study found so far, whoever runs it. Raises: ValueError, OSError."""
+    path = _folder(name, out)
+    _show(_written(_existing(path, study, code), name, path), path, as_json)
+
+
+def _folder(name: str, out: str | None) -> Path:
+    return Path(out) if out is not None else RUNS / f"compare-{name}"
+
+
+def _searches(study: Study) -> bool:
+    return any(before.search is not None for before in study.before.values())
+
+
+def _workers(study: Study) -> int:
+    """Cells side by side: as many as the cores allow, unless the study says."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return study.workers or max(1, (cores or 1) // study.threads)
+
+
+def _check_version(path: Path, code: str | None) -> None:
+    if code is not None and code not in versions_in(path):
+        known = ", ".join(versions_in(path)) or "none"
+        raise ValueError(f"{path} holds no cells of code {code!r}; those it holds: {known}")
+
+
+def _existing(path: Path, study: Study, code: str | None) -> Planner:
+    """What is there of a study: of the code asked for, of the code here, or of the newest."""
+    check_same_study(path, study)
+    versions = versions_in(path)
+    if not versions:
+        raise ValueError(f"{path} holds no cells yet; run nasaug compare without this option")
+    _check_version(path, code)
+    here = Code(_searches(study)).version
+    chosen = code or (here if here in versions else next(iter(versions)))
+    if chosen != here:
+        say(f"cells of other code: {chosen} (the code here is {here})")
+    return Planner(study, Store(path, chosen))
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """The lock on a study's folder, which the kernel releases however the process ends.
+
+    Raises: InUse if another process runs the study.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with open(path / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InUse(
+                f"another process runs the study in {path}; nasaug compare --status tells how far "
+                "it is"
+            ) from None
+        yield
+
+
+def _run(planner: Planner, code: Code) -> bool:
+    """Run all cells; returns whether the code changed meanwhile."""
+    workers = _workers(planner.study)
+    say(f"{status(planner, planner.plan(), workers).text}; {workers} side by side")
+
+    def watch(cell: Cell, plan: Plan) -> None:
+        result = planner.store.result(cell.name)
+        if result is not None:
+            top1 = result.get("validation_top1")
+            judged = "" if top1 is None else f" validation top-1 {100 * top1:.2f} %,"
+            took = duration(result.get("train_seconds"))
+            say(f"{cell.name}:{judged} {took}; {status(planner, plan, workers).text}")
+
+    with Runner(planner, workers, code) as runner:
+        return runner.run(watch)
+
+
+def _written(planner: Planner, name: str, path: Path) -> dict[str, Any]:
+    summary = summarise(planner, planner.plan(), name)
+    write_outputs(path, summary, dump_study(planner.study))
+    return summary
+
+
+def _show(summary: Mapping[str, Any], path: Path, as_json: bool) -> None:
+    if as_json:
+        emit_json({**summary, "run_dir": str(path), "report": str(path / "report.html")})
+        return
+    emit_table(summary["question"], *compared_table(summary), left=4)
+    emit_table("", *arms_table(summary), left=2)
+    for note in notes(summary):
+        say(note)
+    say(f"report: {path / 'report.html'}")

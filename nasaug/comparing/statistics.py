@@ -1,0 +1,103 @@
+"""What a handful of runs says: means, intervals, paired differences, corrected for many looks.
+
+Intervals are Student's t at 95 %. Two methods are compared by their differences run by run, on the
+same target and seed (paired t-test); over several targets these differences are pooled. p values of
+one family of comparisons are corrected by Holm (1979). One run gives a number and no interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+# Differences of fractions that are equal differ by this much when written in binary.
+ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean of `n` numbers, their standard deviation (n - 1) and the interval of the mean; None
+    where n is too small to say."""
+
+    n: int
+    mean: float | None = None
+    sd: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Mean difference of `n` pairs, its interval and the p value of the paired t-test, two-sided;
+    None where n is too small to say. p is None too where all differences are equal."""
+
+    n: int
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """The mean and what is known about it."""
+    n = len(values)
+    if n == 0:
+        return Mean(0)
+    mean = float(np.mean(values))
+    if n == 1:
+        return Mean(1, mean)
+    sd = float(np.std(values, ddof=1))
+    half = sd / math.sqrt(n) * float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
+    return Mean(n, mean, sd, mean - half, mean + half)
+
+
+def paired(ours: Sequence[float], theirs: Sequence[float]) -> Paired:
+    """Ours less theirs, pair by pair. Raises: ValueError for lists of different lengths."""
+    if len(ours) != len(theirs):
+        raise ValueError(f"pairs need two lists of one length, but got {len(ours)}, {len(theirs)}")
+    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+    found = mean_of(differences)
+    p = None
+    if found.mean is not None and found.sd is not None and found.sd > ROUNDING:
+        t = found.mean / (found.sd / math.sqrt(found.n))
+        p = float(2 * stats.t.sf(abs(t), found.n - 1))
+    return Paired(found.n, found.mean, found.low, found.high, p)
+
+
+def holm(values: Sequence[float | None]) -> list[float | None]:
+    """The p values of a family, corrected by Holm's step-down; None stays None and is not counted.
+
+    The i-th smallest of m, from 0, is multiplied by m - i; none is below a smaller one, or above 1.
+    """
+    order = sorted((p, index) for index, p in enumerate(values) if p is not None)
+    corrected: list[float | None] = [None] * len(values)
+    least = 0.0
+    for rank, (p, index) in enumerate(order):
+        least = max(least, min(1.0, p * (len(order) - rank)))
+        corrected[index] = least
+    return corrected
+
+
+def first_reaching(epochs: Sequence[int], values: Sequence[float], level: float) -> int | None:
+    """The first epoch whose value is at least `level`; None where none is."""
+    return next((e for e, value in zip(epochs, values, strict=True) if value >= level), None)
+
+
+def mean_curve(curves: Sequence[dict[int, float]]) -> dict[int, float]:
+    """The mean of several curves, at the epochs that all of them have."""
+    if not curves:
+        return {}
+    shared = sorted(set.intersection(*(set(curve) for curve in curves)))
+    return {epoch: float(np.mean([curve[epoch] for curve in curves])) for epoch in shared}

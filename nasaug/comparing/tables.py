@@ -1,0 +1,250 @@
+"""A study's tables, as Markdown and as CSV, made from its summary and nothing else.
+
+Accuracies are percent, differences percentage points. What is not known is a dash in Markdown and
+empty in CSV.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from nasaug.search import format_macs
+
+Row = Mapping[str, Any]
+Table = tuple[tuple[str, ...], list[list[str]]]
+DASH = "-"
+EQUAL = {"epochs": "equal epochs", "macs": "equal MACs", "time": "equal time"}
+ARM_COLUMNS = (
+    "target", "method", "epochs", "rate", "n", "test top-1 (%)", "sd", "95 % interval",
+    "validation (%)", "train (%)", "training MACs", "time", "baseline's at", "MACs", "parameters",
+)  # fmt: skip
+COMPARED_COLUMNS = (
+    "target", "method", "against", "at", "its epochs", "n", "difference (points)", "95 % interval",
+    "p", "p (Holm)", "final",
+)  # fmt: skip
+TUNING_COLUMNS = ("target", "method", "epochs", "validation top-1 (%) by learning rate", "chosen")
+
+
+def arms_table(summary: Row) -> Table:
+    """A row for every method on every target, and for every longer baseline."""
+    return ARM_COLUMNS, [
+        [
+            arm["target"],
+            arm_name(arm),
+            str(arm["epochs"]),
+            number(arm["lr"]),
+            count(arm),
+            percent(arm["test"]["mean"]),
+            percent(arm["test"]["sd"]),
+            interval(arm["test"]),
+            percent(arm["validation"]["mean"]),
+            percent(arm["train"]["mean"]),
+            compute(arm["train_macs"]),
+            duration(arm["train_seconds"]),
+            reached(arm),
+            *(DASH if arm[key] is None else f"{arm[key]:,}" for key in ("macs", "params")),
+        ]
+        for arm in summary["arms"]
+    ]
+
+
+def compared_table(summary: Row) -> Table:
+    """A row for every comparison, and for those pooled over all targets."""
+    return COMPARED_COLUMNS, [
+        [
+            "all, pooled" if one["target"] == "all" else one["target"],
+            one["method"],
+            one["against"],
+            EQUAL[one["equal"]],
+            DASH if one["epochs"] is None else str(one["epochs"]),
+            count(one),
+            one["unknown"] or points(one["difference"]),
+            interval(one, signed=True),
+            probability(one["p"]),
+            probability(one["holm"]),
+            "yes" if one["final"] else "no",
+        ]
+        for one in summary["comparisons"]
+    ]
+
+
+def tuning_table(summary: Row) -> Table:
+    """A row for every arm that was tuned."""
+    return TUNING_COLUMNS, [
+        [
+            one["target"],
+            one["method"],
+            str(one["epochs"]),
+            ", ".join(f"{rate['lr']:g}: {_tried(rate)}" for rate in one["rates"]),
+            number(one["chosen"]) + (f" ({one['said']})" if one["said"] else ""),
+        ]
+        for one in summary["tuning"]
+        if one["rates"]
+    ]
+
+
+def _tried(rate: Row) -> str:
+    return "diverged" if rate["diverged"] else percent(rate["validation"])
+
+
+def arm_name(arm: Row) -> str:
+    """A method; its longer training for compute's sake is told apart."""
+    return f"{arm['method']}, longer" if arm["longer"] else str(arm["method"])
+
+
+def count(row: Row) -> str:
+    """How many runs, and of how many that are to be."""
+    return str(row["n"]) if row["n"] == row["planned"] else f"{row['n']} of {row['planned']}"
+
+
+def percent(value: float | None) -> str:
+    return DASH if value is None else f"{100 * value:.2f}"
+
+
+def points(value: float | None) -> str:
+    """Percentage points, with their sign."""
+    return DASH if value is None else f"{100 * value:+.2f}"
+
+
+def interval(row: Row, signed: bool = False) -> str:
+    if row["low"] is None:
+        return DASH
+    say = points if signed else percent
+    return f"{say(row['low'])} to {say(row['high'])}"
+
+
+def probability(value: float | None) -> str:
+    if value is None:
+        return DASH
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+def number(value: float | None) -> str:
+    return DASH if value is None else f"{value:g}"
+
+
+def compute(macs: float | None) -> str:
+    """Training MACs: `938G`, `1.22T`."""
+    if macs is None:
+        return DASH
+    return f"{macs / 1e12:.3g}T" if macs >= 1e12 else format_macs(round(macs))
+
+
+def duration(seconds: float | None) -> str:
+    """`45 s`, `12.5 min`, `3.2 h`."""
+    if seconds is None:
+        return DASH
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def reached(arm: Row) -> str:
+    if arm["n"] == 0:
+        return DASH
+    return "not reached" if arm["reaches"] is None else str(arm["reaches"])
+
+
+def notes(summary: Row) -> list[str]:
+    """What a reader of the tables must know, a sentence or two each."""
+    warmup = f"{summary['warmup_epochs']:g} of warm-up"
+    found = [
+        "Test accuracy of the runs with the study's seeds, mean over n of them with Student's 95 % "
+        "interval. The learning rate of every arm was chosen on validation images, by runs with "
+        "other seeds, from one grid that grows while its edge is the best.",
+        "Differences are paired by target and seed (two-sided paired t-test); Holm corrects for "
+        "the methods that are compared on a target at equal one thing.",
+        f"Epochs come after {warmup}. At equal MACs and at equal time the other side is trained "
+        "so much longer (or shorter) that it costs the same: forward MACs of all passes times "
+        "images, or seconds as measured while the cells ran side by side.",
+        "Baseline's at: the first epoch, warm-up included, at which the mean validation "
+        "accuracy is that with which the baseline ends.",
+    ]
+    if not summary["final"]:
+        found.append("Not finished: rows whose n is below what is planned are not final.")
+    found += [
+        f"{one['target']}, {one['method']}, {one['final_epochs']} epochs: {one['said']}."
+        for one in summary["tuning"]
+        if one["said"]
+    ]
+    found += [f"Failed: {one['cell']} ({one['said']})." for one in summary["failed"]]
+    for version, cells in summary["other_code"].items():
+        found.append(f"{cells} finished cells of other code, {version}, are kept apart.")
+    if summary["mixed_code"]:
+        versions = ", ".join(summary["mixed_code"])
+        found.append(f"These cells of code {summary['code']} were gone on with by {versions}.")
+    return found
+
+
+def markdown(summary: Row) -> str:
+    """The whole study as a page of Markdown."""
+    parts = [f"# {summary['study']}", f"**Question:** {summary['question']}"]
+    parts += [
+        f"Data: {summary['data']}. Code: {summary['code']}.",
+        "## Differences",
+        _markdown_table(compared_table(summary), 4),
+        "## Accuracies",
+        _markdown_table(arms_table(summary), 2),
+        "## Learning rates",
+        _markdown_table(tuning_table(summary), 2),
+        "## Notes",
+        "\n".join(f"- {note}" for note in notes(summary)),
+        f"**Answer:** {summary['answer']}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(table: Table, left: int) -> str:
+    head, rows = table
+    if not rows:
+        return "Nothing yet."
+    rule = ["---" if index < left else "---:" for index in range(len(head))]
+    return "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in (head, rule, *rows))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def csv_text(summary: Row) -> str:
+    """A line for every arm with its comparisons beside it, and for every pooled comparison.
+
+    Accuracies and differences are fractions here, so that nothing is lost.
+    """
+    fields = ["target", "method", "epochs", "longer", "lr", "n", "planned", "final"]
+    fields += [f"{part}_{key}" for part in ("test", "validation", "train") for key in _MEAN]
+    fields += ["train_macs", "train_seconds", "macs", "params", "reaches"]
+    fields += [f"{kind}_{key}" for kind in EQUAL for key in _COMPARED]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fields, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_csv_rows(summary, fields))
+    return text.getvalue()
+
+
+_MEAN = ("mean", "sd", "low", "high")
+_COMPARED = ("against", "epochs", "n", "difference", "low", "high", "p", "holm", "final")
+
+
+def _csv_rows(summary: Row, fields: Sequence[str]) -> Iterable[dict[str, Any]]:
+    for arm in summary["arms"]:
+        row = {key: arm[key] for key in fields if key in arm}
+        for part in ("test", "validation", "train"):
+            row |= {f"{part}_{key}": arm[part][key] for key in _MEAN}
+        yield row | ({} if arm["longer"] else _beside(summary, arm["target"], arm["method"]))
+    for method in dict.fromkeys(one["method"] for one in summary["comparisons"]):
+        pooled = _beside(summary, "all", method)
+        if pooled:
+            yield {"target": "all", "method": method, **pooled}
+
+
+def _beside(summary: Row, target: str, method: str) -> dict[str, Any]:
+    return {
+        f"{one['equal']}_{key}": one[key]
+        for one in summary["comparisons"]
+        if (one["target"], one["method"]) == (target, method)
+        for key in _COMPARED
+    }

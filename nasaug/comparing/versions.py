@@ -1,0 +1,78 @@
+"""The version of the code that makes a cell: what it trains with, not how it is commented.
+
+A digest of the syntax trees of all that decides a training's numbers, docstrings left out, and the
+release of torch. An edited comment makes no new version; an edited step does.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+from pathlib import Path
+
+import nasaug
+
+ROOMS = ("nasaug.supernet", "nasaug.training", "nasaug.netaug")
+SEARCHING = ("nasaug.search",)
+MODULES = (
+    "nasaug.config",
+    "nasaug.train_config",
+    "nasaug.setting",
+    "nasaug.pipelines.train",
+    "nasaug.pipelines.plan",
+    "nasaug.pipelines.inside",
+    "nasaug.pipelines.teacher",
+)
+
+
+class Code:
+    """The code as it lies on the disk. `version` is what it was when first asked."""
+
+    def __init__(self, searches: bool = False) -> None:
+        rooms = ROOMS + (SEARCHING if searches else ())
+        folders = [Path(_origin(room)).parent for room in rooms]
+        self._files = [path for folder in folders for path in sorted(folder.glob("*.py"))]
+        self._files += [Path(_origin(module)) for module in MODULES]
+        self._stamps = self._stat()
+        self.version = self._digest()
+
+    def changed(self) -> bool:
+        """Whether it is another version by now."""
+        stamps = self._stat()
+        if stamps == self._stamps:
+            return False
+        self._stamps = stamps
+        try:
+            return self._digest() != self.version
+        except (SyntaxError, FileNotFoundError):  # it is being edited at this moment
+            return True
+
+    def _stat(self) -> list[tuple[int, int]]:
+        found = [path.stat() if path.exists() else None for path in self._files]
+        return [(0, 0) if one is None else (one.st_mtime_ns, one.st_size) for one in found]
+
+    def _digest(self) -> str:
+        digest = hashlib.blake2b(digest_size=4)
+        for path in self._files:
+            digest.update(path.stem.encode() + syntax(path.read_text(encoding="utf-8")).encode())
+        release = importlib.metadata.version("torch").partition("+")[0]
+        return f"{nasaug.__version__}-torch{release}-{digest.hexdigest()}"
+
+
+def syntax(text: str) -> str:
+    """A program without comments, layout and docstrings."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if ast.get_docstring(node) is not None:
+            del node.body[0]
+    return ast.dump(tree)
+
+
+def _origin(name: str) -> str:
+    spec = importlib.util.find_spec(name)
+    assert spec is not None and spec.origin is not None, name
+    return spec.origin

@@ -1,0 +1,285 @@
+"""What `nasaug compare` is asked: methods x seeds x targets, from one YAML file.
+
+A study opens with its question and ends with its answer. What all cells share is `base`; a method
+is the keys by which it differs. Learning rates stand in neither: they are tuned, alike for every
+method.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+
+from nasaug.config import Section, load_config
+from nasaug.netaug import METHODS
+from nasaug.supernet import did_you_mean
+
+Kind = Literal["epochs", "macs", "time"]
+KINDS: tuple[Kind, ...] = ("epochs", "macs", "time")
+NOT_RUN = "not run yet"
+# Keys that the study decides, and the key of the study that does it.
+DECIDED = {
+    "seed": "seeds",
+    "target": "targets",
+    "threads": "threads",
+    "train.lr": "tune.grid",
+    "tensorboard": "nasaug compare's own report",
+}
+SHARED = {"train.epochs": "base.train.epochs", "train.warmup_epochs": "base.train.warmup_epochs"}
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*")
+MOST_SEEDS = 1000
+
+
+def _seeds(given: Any) -> Any:
+    """A count of seeds, 0 and up, or the seeds themselves."""
+    if isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= MOST_SEEDS:
+        return tuple(range(given))
+    whole = isinstance(given, list | tuple) and all(type(seed) is int for seed in given)
+    if whole and 0 < len(set(given)) == len(given) <= MOST_SEEDS and min(given) >= 0:
+        return tuple(given)
+    raise ValueError(
+        f"seeds must be a count from 1 to {MOST_SEEDS} or a list of different seeds, but got "
+        f"{given!r}"
+    )
+
+
+def _rates(given: tuple[float, ...]) -> tuple[float, ...]:
+    if not given or len(set(given)) < len(given) or not all(0 < rate <= 100 for rate in given):
+        raise ValueError(
+            "a grid is one or more different learning rates above 0 and up to 100, but got "
+            f"{list(given)}"
+        )
+    return tuple(sorted(given))
+
+
+Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
+Rates = Annotated[tuple[float, ...], AfterValidator(_rates)]
+
+
+class TuneSection(Section):
+    """How the learning rate of every method is chosen, for every target, on validation images.
+
+    grid: the rates that every method is tried at. extend: where the best of them is at an edge, the
+    next rate beyond it (a factor of 2) is tried too, up to `limit` of them a side. epochs: of the
+    tuning runs; None is as long as the final ones. seeds: how many runs a rate, none of them a
+    final seed. longer: the longer baselines are tuned at their own lengths, else they train at the
+    rate of the short one. A grid of one rate without `extend` is no tuning.
+    """
+
+    grid: Rates = (0.1, 0.2, 0.4, 0.8)
+    epochs: int | None = Field(None, ge=1, le=10_000)
+    seeds: int = Field(1, ge=1, le=100)
+    extend: bool = True
+    limit: int = Field(4, ge=1, le=12)
+    longer: bool = True
+
+    @property
+    def off(self) -> bool:
+        return len(self.grid) == 1 and not self.extend
+
+
+class BeforeSection(Section):
+    """A run that methods build on, such as a teacher: keys of `nasaug train` or of `nasaug search`.
+
+    With a `target` of its own there is one of it, else one for every target of the study, with the
+    keys that `per_target` has for it.
+    """
+
+    train: dict[str, Any] | None = None
+    search: dict[str, Any] | None = None
+    per_target: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one(self) -> BeforeSection:
+        if (self.train is None) == (self.search is None):
+            raise ValueError("give the keys of one run: train or search")
+        return self
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """Those of all targets."""
+        return self.train if self.train is not None else self.search or {}
+
+
+class MethodSection(Section):
+    """What a method has besides its keys of `nasaug train`; None is what the study says.
+
+    against: the method that it is compared with. counts: the runs of `before` whose compute is
+    part of its own.
+    """
+
+    seeds: Seeds | None = None
+    targets: tuple[str, ...] | None = None
+    equal: tuple[Kind, ...] | None = None
+    against: str | None = None
+    counts: tuple[str, ...] = ()
+
+
+class Study(Section):
+    """`nasaug compare`: see docs/compare.md for every key."""
+
+    question: str
+    targets: tuple[str, ...]
+    seeds: Seeds = (0, 1, 2)
+    base: dict[str, Any] = Field(default_factory=dict)
+    before: dict[str, BeforeSection] = Field(default_factory=dict)
+    methods: dict[str, dict[str, Any]]
+    baseline: str = "baseline"
+    tune: TuneSection = TuneSection()
+    equal: tuple[Kind, ...] = KINDS
+    workers: int | None = Field(None, ge=1, le=1024)
+    threads: int = Field(1, ge=1, le=1024)
+    answer: str = NOT_RUN
+
+    @model_validator(mode="after")
+    def _sound(self) -> Study:
+        _check_names("targets", [Path(target).stem for target in self.targets])
+        _check_names("methods", self.methods)
+        _check_names("before", self.before, at_least=0)
+        if self.baseline not in self.methods:
+            near = did_you_mean(self.baseline, self.methods)
+            raise ValueError(f"baseline {self.baseline!r} is none of the methods: {near}")
+        _check_decided("base", self.base, {**DECIDED, "method": "methods"})
+        for name, method in self.methods.items():
+            _check_decided(f"methods.{name}", method, DECIDED | SHARED)
+            self._check_method(name)
+        for name, before in self.before.items():
+            _check_decided(f"before.{name}", before.keys, {"threads": "threads"})
+            for target in before.per_target:
+                if "target" in before.keys or target not in self.targets:
+                    raise ValueError(
+                        f"before.{name}.per_target: {target!r} is no target that this run is made "
+                        "for; name one of the study, and leave target out of the run's keys"
+                    )
+        return self
+
+    def _check_method(self, name: str) -> None:
+        section = self.section(name)
+        if self.keys(name)["method"] not in METHODS:
+            near = did_you_mean(self.keys(name)["method"], METHODS)
+            raise ValueError(
+                f"methods.{name}: the name is no training method, so it needs a key method: {near}"
+                if "method" not in self.methods[name]
+                else f"methods.{name}.method: unknown {self.keys(name)['method']!r}: {near}"
+            )
+        against = self.against(name)
+        if against is not None and (against == name or against not in self.methods):
+            near = did_you_mean(against, [other for other in self.methods if other != name])
+            raise ValueError(f"methods.{name}.against: no other method is {against!r}: {near}")
+        known = {"targets": (section.targets or (), self.targets)}
+        known["counts"] = (section.counts, tuple(self.before))
+        for key, (given, allowed) in known.items():
+            for one in given:
+                if one not in allowed:
+                    near = did_you_mean(one, allowed)
+                    raise ValueError(f"methods.{name}.{key}: unknown {one!r}: {near}")
+        if against is not None and not set(self.of(name)) <= set(self.of(against)):
+            raise ValueError(
+                f"methods.{name} is compared with {against}, which must then be trained for its "
+                f"targets too; add them to methods.{against}.targets"
+            )
+
+    def section(self, name: str) -> MethodSection:
+        """What the method has besides its keys. Raises: ValueError."""
+        own = {key: self.methods[name][key] for key in _OWN if key in self.methods[name]}
+        try:
+            return MethodSection.model_validate(own)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, ("methods", name, *first["loc"])))
+            if first["type"] == "value_error":
+                raise ValueError(f"{key}: {first['msg'].removeprefix('Value error, ')}") from None
+            said = first["msg"].removeprefix("Input should be ")
+            raise ValueError(f"{key} must be {said}, but got {first['input']!r}") from None
+
+    def keys(self, name: str) -> dict[str, Any]:
+        """The method's keys of `nasaug train`. `method` is the name itself, unless it is said."""
+        given = {key: value for key, value in self.methods[name].items() if key not in _OWN}
+        return {"method": name, **given}
+
+    def against(self, name: str) -> str | None:
+        """The method that it is compared with; None for the baseline."""
+        section = self.section(name)
+        return section.against or (self.baseline if name != self.baseline else None)
+
+    def of(self, name: str) -> tuple[str, ...]:
+        """The targets that the method is tried on."""
+        return self.section(name).targets or self.targets
+
+    def equals(self, name: str) -> tuple[Kind, ...]:
+        """At equal what it is compared."""
+        given = self.section(name).equal
+        chosen = self.equal if given is None else given
+        return tuple(kind for kind in KINDS if kind in chosen)
+
+    def seeds_of(self, name: str) -> tuple[int, ...]:
+        return self.section(name).seeds or self.seeds
+
+
+_OWN = tuple(MethodSection.model_fields)
+
+
+def load_study(
+    name: str, sets: Iterable[str] = (), options: Mapping[str, Any] | None = None
+) -> tuple[str, Study]:
+    """A study from a YAML file or by the name of a built-in one, and what it is called.
+
+    Raises: ValueError naming the key, the value and what is allowed; OSError.
+    """
+    path = study_path(name)
+    # `load_config` serves every section that has an answer to `model_validate`.
+    study: Study = load_config(Study, str(path), sets, options or {})  # type: ignore[type-var]
+    return path.stem, study
+
+
+def study_path(name: str) -> Path:
+    """Raises: ValueError for a name that is neither a file nor a built-in study."""
+    if name.endswith((".yaml", ".yml")) or Path(name).is_file():
+        return Path(name)
+    known = built_in_studies()
+    if name not in known:
+        near = did_you_mean(name, known)
+        raise ValueError(f"unknown study {name!r}: {near} (or a YAML file's path)")
+    return known[name]
+
+
+def built_in_studies() -> dict[str, Path]:
+    """Their files by name."""
+    folder = Path(str(files("nasaug.configs").joinpath("studies")))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def dump_study(study: Study) -> str:
+    """The resolved study as YAML."""
+    values = study.model_dump(mode="json")
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _check_names(key: str, names: Iterable[str], at_least: int = 1) -> None:
+    listed = list(names)
+    if len(listed) < at_least:
+        raise ValueError(f"{key} must hold at least one name, but is empty")
+    for name in listed:
+        if not NAME.fullmatch(name):
+            raise ValueError(
+                f"{key}: names have letters, digits and _ + . - only, since they name folders, but "
+                f"got {name!r}"
+            )
+    double = [name for name in listed if listed.count(name) > 1]
+    if double:
+        raise ValueError(f"{key} must differ in their names, but {double[0]!r} is there twice")
+
+
+def _check_decided(where: str, keys: Mapping[str, Any], decided: Mapping[str, str]) -> None:
+    for key, by in decided.items():
+        inner: Any = keys
+        for part in key.split("."):
+            inner = inner.get(part) if isinstance(inner, Mapping) else None
+        if inner is not None:
+            raise ValueError(f"{where}.{key} is decided by {by}; leave it out of {where}")
