@@ -69,7 +69,7 @@ def begin_run(
     run = RunFolder(path, writes=group.first)
     if not group.first:
         return run, nullcontext()
-    lock = _lock(path)
+    lock = lock_folder(path)
     write_atomically(path / "config.yaml", dump_config(config))
     return run, lock
 
@@ -173,14 +173,17 @@ def _check_config(path: Path, text: str, resume: bool) -> None:
         )
 
 
-def _lock(path: Path) -> IO[str]:
-    """Held until the process ends, however it ends: the kernel releases it."""
+def lock_folder(path: Path, remedy: str = "choose another --out") -> IO[str]:
+    """Held until it is closed or the process ends, however it ends: the kernel releases it.
+
+    Raises: InUse, with the remedy, if another process holds it.
+    """
     lock = open(path / ".lock", "w")  # noqa: SIM115
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise InUse(f"another process is working in {path}; choose another --out") from None
+        raise InUse(f"another process is working in {path}; {remedy}") from None
     lock.write(f"{os.getpid()}\n")
     lock.flush()
     return lock

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from nasaug.comparing.versions import Code
 from nasaug.console import emit_json, emit_table, say, show_log_messages
 from nasaug.study_config import Study, dump_study
 from nasaug.training import TrainingFailed
-from nasaug.workspace import RUNS, InUse
+from nasaug.workspace import RUNS, lock_folder
 
 
 def run_study(name: str, study: Study, out: str | None, code: str | None, as_json: bool) -> None:
@@ -40,7 +38,8 @@ def run_study(name: str, study: Study, out: str | None, code: str | None, as_jso
     store = Store(path, code or here.version)
     planner = Planner(study, store)
     check_cells(planner)
-    with _alone(path):
+    path.mkdir(parents=True, exist_ok=True)
+    with lock_folder(path, "nasaug compare --status tells how far it is"):
         store.prepare(study)
         store.mix(here.version)
         for version, cells in versions_in(path).items():
@@ -114,24 +113,6 @@ def _existing(path: Path, study: Study, code: str | None) -> Planner:
     if chosen != here:
         say(f"cells of other code: {chosen} (the code here is {here})")
     return Planner(study, Store(path, chosen))
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """The lock on a study's folder, which the kernel releases however the process ends.
-
-    Raises: InUse if another process runs the study.
-    """
-    path.mkdir(parents=True, exist_ok=True)
-    with open(path / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InUse(
-                f"another process runs the study in {path}; nasaug compare --status tells how far "
-                "it is"
-            ) from None
-        yield
 
 
 def _run(planner: Planner, code: Code) -> bool:

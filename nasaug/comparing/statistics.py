@@ -70,9 +70,8 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Paired:
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
     found = mean_of(differences)
     p = None
-    if found.mean is not None and found.sd is not None and found.sd > ROUNDING:
-        t = found.mean / (found.sd / math.sqrt(found.n))
-        p = float(2 * stats.t.sf(abs(t), found.n - 1))
+    if found.sd is not None and found.sd > ROUNDING:
+        p = float(stats.ttest_rel(ours, theirs).pvalue)
     return Paired(found.n, found.mean, found.low, found.high, p)
 
 

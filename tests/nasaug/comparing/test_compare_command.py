@@ -17,7 +17,7 @@ import yaml
 from nasaug.comparing import run as running
 from nasaug.comparing.cells import Cell
 from nasaug.comparing.runner import Runner
-from nasaug.workspace import is_in_use
+from nasaug.workspace import is_in_use, lock_folder
 
 Nasaug = Callable[..., Any]
 OUTPUTS = {"summary.json", "table.csv", "table.md", "report.html"}
@@ -235,10 +235,10 @@ def test_unknown_studies_and_other_ones_are_refused(
 
 def test_one_process_runs_a_study_at_a_time(nasaug: Nasaug, study: Any, quickly: Any) -> None:
     nasaug("compare", study(seeds=1))
-    with running._alone(Path("runs/compare-tiny")):
+    with lock_folder(Path("runs/compare-tiny")):
         done = nasaug("compare", study(seeds=2))
     assert done.code == 2
-    assert "another process runs the study in runs/compare-tiny" in done.said
+    assert "another process is working in runs/compare-tiny; nasaug compare --status" in done.said
 
 
 def test_the_built_in_studies_are_listed(nasaug: Nasaug) -> None:
