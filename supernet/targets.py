@@ -1,7 +1,7 @@
 """The named tiny networks, as tables.
 
 The five published NetAug targets (Cai et al., ICLR 2022, Table 1), any other width of the three
-scalable ones (`mbv2_w050`), two micro networks for 28 to 32 pixel images, and ResNet-50, the large
+scalable ones (`mbv2_w050`), four micro networks for 28 to 32 pixel images, and ResNet-50, the large
 counter-example. Widths are rounded to multiples of 8; which blocks are residual is settled at full
 width, as in the authors' code.
 """
@@ -263,11 +263,21 @@ TARGETS: dict[str, Callable[[], Architecture]] = {
     "mbv3_w035": lambda: Architecture(_mobilenet_v3(W035), 160),
     "proxylessnas_w035": lambda: Architecture(_proxylessnas(W035), 160),
     "mcunet": _mcunet,
+    "micro_3k": lambda: _micro(
+        4, 4, ((3, 16, 6, 2), (3, 18, 6, 1), (3, 24, 8, 2), (3, 24, 8, 1)), 32
+    ),
     "micro_10k": lambda: _micro(
         8, 8, ((3, 32, 12, 2), (3, 48, 12, 1), (3, 48, 16, 2), (3, 64, 16, 1)), 64
     ),
     "micro_40k": lambda: _micro(
         16, 16, ((3, 64, 24, 2), (3, 96, 24, 1), (3, 96, 32, 2), (3, 192, 32, 1)), 192
+    ),
+    # Most of its parameters work on 4 x 4 positions, where they cost the fewest MACs.
+    "micro_150k": lambda: _micro(
+        16,
+        16,
+        ((3, 64, 24, 2), (3, 96, 24, 1), (3, 144, 64, 2), (3, 384, 64, 1), (3, 384, 64, 1)),
+        256,
     ),
     "resnet50": _resnet50,
 }

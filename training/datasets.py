@@ -22,6 +22,7 @@ from nasaug.supernet import did_you_mean
 from nasaug.training.folders import ImagePaths, read_image_folder
 from nasaug.training.idx import read_idx
 from nasaug.training.imagenet import imagenet_builder
+from nasaug.training.pairs import in_pairs, pair_classes
 from nasaug.training.splits import imbalanced, stratified_split
 
 
@@ -112,7 +113,23 @@ def _named(name: str, folder: str | Path | None, validation: float, download: bo
     kept, held = stratified_split(train.labels, validation)
     channels = train.images.shape[1] if isinstance(train, ImageArray) else 3
     mean, std = CHANNEL_STATISTICS[channels]
-    return Dataset(name, classes, train.subset(kept), train.subset(held), test, mean, std)
+    data = Dataset(name, classes, train.subset(kept), train.subset(held), test, mean, std)
+    return _in_pairs(data) if name in PAIRED else data
+
+
+def _in_pairs(data: Dataset) -> Dataset:
+    """Two items a picture, paired within each part: no two parts share an item."""
+
+    def paired(part: Part) -> ImageArray:
+        assert isinstance(part, ImageArray)
+        return ImageArray(*in_pairs(part.images, part.labels, len(data.classes)))
+
+    try:
+        train, validation, test = map(paired, (data.train, data.validation, data.test))
+    except ValueError as error:
+        raise ValueError(f"{data.name}: {error}") from None
+    classes = pair_classes(data.classes)
+    return replace(data, classes=classes, train=train, validation=validation, test=test)
 
 
 def _roots(folder: str | Path | None) -> list[Path]:
@@ -233,8 +250,12 @@ CHANNEL_STATISTICS: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = {
 DATASETS: dict[str, Builder] = {
     "fashion-mnist-mini": _fashion_mnist_mini,
     "fashion-mnist": _fashion_mnist,
+    "fashion-mnist-mini-pairs": _fashion_mnist_mini,
+    "fashion-mnist-pairs": _fashion_mnist,
     "cifar10": _cifar("cifar10"),
     "cifar100": _cifar("cifar100"),
     "imagenet": imagenet_builder("imagenet"),
     "imagenet21k-p": imagenet_builder("imagenet21k-p"),
 }
+# Shown as pictures of two items, made when the parts are apart (see `nasaug.training.pairs`).
+PAIRED = ("fashion-mnist-mini-pairs", "fashion-mnist-pairs")

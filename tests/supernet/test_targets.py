@@ -19,6 +19,7 @@ from nasaug.supernet import (
     Architecture,
     GlobalAvgPool,
     Network,
+    SearchSpace,
     load_target,
     macs,
     params,
@@ -27,6 +28,7 @@ from nasaug.supernet import (
 )
 from nasaug.supernet.architecture import BLOCKS
 
+MICRO = {"micro_3k": 3_000, "micro_10k": 10_000, "micro_40k": 40_000, "micro_150k": 150_000}
 TORCHVISION: dict[str, Callable[..., nn.Module]] = {
     "mbv2_w100": torchvision.models.mobilenet_v2,
     "mbv3_w100": torchvision.models.mobilenet_v3_large,
@@ -101,10 +103,27 @@ def _copy_by_order(theirs: nn.Module, net: Network) -> None:
 
 def test_micro_targets_have_the_sizes_of_their_names() -> None:
     assert params(load_target("micro_10k", 10)) == 9_994
-    assert 38_000 <= params(load_target("micro_40k", 10)) <= 42_000
+    for name, size in MICRO.items():
+        for in_channels in (1, 3):
+            assert abs(params(load_target(name, 10, in_channels=in_channels)) / size - 1) < 0.05
 
 
-@pytest.mark.parametrize("name", ["micro_10k", "micro_40k"])
+def test_micro_targets_stay_cheap() -> None:
+    costs = [macs(load_target(name, 10, in_channels=1)) for name in MICRO]
+    assert costs == sorted(costs)
+    assert costs[-1] < 3e6
+
+
+@pytest.mark.parametrize("name", MICRO)
+def test_space_around_a_micro_target_reaches_far_beyond_it(name: str) -> None:
+    target, factors = load_target(name, 10, in_channels=1), published_factors(name)
+    space = SearchSpace.around(target, factors.width, factors.expand, divisor=8)
+    assert space.target == target
+    assert space.largest.canonical().rows[-1] == target.rows[-1]
+    assert 20 < macs(space.largest) / macs(target) < 40
+
+
+@pytest.mark.parametrize("name", MICRO)
 def test_micro_targets_keep_a_map_before_the_pool(name: str) -> None:
     target = load_target(name, 10)
     sizes = dict(zip([type(row) for row in target.rows], target.sizes_in, strict=True))
@@ -163,7 +182,9 @@ def test_fewer_than_two_classes_is_an_error(classes: int) -> None:
         ("proxylessnas_w035", (1.0, 1.8, 2.6)),
         ("mcunet", (1.0, 1.6, 2.2)),
         ("mbv3_w035", (1.0, 2.0, 3.0)),
+        ("micro_3k", (1.0, 1.8, 2.6)),
         ("micro_10k", (1.0, 1.8, 2.6)),
+        ("micro_150k", (1.0, 1.8, 2.6)),
     ],
 )
 def test_factors_are_the_authors(name: str, widths: tuple[float, ...]) -> None:
