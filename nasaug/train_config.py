@@ -198,6 +198,7 @@ class TrainConfig(RunConfig):
             "largest helper": netaug is not None and netaug.sampling == "largest",
             "mean": netaug is not None and netaug.mixing == "mean",
             "anneal": netaug is not None and netaug.mixing == "anneal",
+            "separate norms": netaug is not None and netaug.norms == "separate",
             "surgery": netaug is not None and netaug.mixing == "surgery",
             "supernet weights": netaug is not None and netaug.init == "supernet",
             "relational": self.relational is not None,

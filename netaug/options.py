@@ -14,12 +14,13 @@ class Options(BaseModel):
 class NetAugOptions(Options):
     """NetAug (Cai et al., ICLR 2022): L(W_t) + alpha L([W_t, W_i]).
 
-    helpers: how many networks are sampled a step. sampling: every decision by itself
-    (independent), once a stage (tied), or always the largest network. mixing: the helpers' losses
-    are added up (sum), averaged (mean), added with an alpha that falls linearly to 0 (anneal), or
-    averaged with what opposes the target's gradient projected out (surgery; PCGrad, Yu et al.,
-    2020). width_until: the share of training during which widths are augmented and channels
-    sorted; after it, only expand ratios, kernels and depth.
+    helpers: how many networks are sampled a step. sampling: every decision by itself (independent),
+    once a stage (tied), or always the largest network. mixing: the helpers' losses are added up
+    (sum), averaged (mean), added with an alpha that falls linearly to 0 (anneal), or averaged with
+    what opposes the target's gradient projected out (surgery; PCGrad, Yu et al., 2020). norms:
+    whether target and helpers scale and shift their features alike (shared) or the target has batch
+    norms of its own (separate). width_until: the share of training during which widths are
+    augmented and channels sorted; after it, only expand ratios, kernels and depth.
 
     What makes help cheaper: `every` how many steps there is any; on which `share` of the batch; at
     which `resolution` (pixels; None: the target's); between which shares of training (`start`,
@@ -30,6 +31,7 @@ class NetAugOptions(Options):
     helpers: int = Field(1, ge=1, le=64)
     sampling: Literal["independent", "tied", "largest"] = "independent"
     mixing: Literal["sum", "mean", "anneal", "surgery"] = "sum"
+    norms: Literal["shared", "separate"] = "shared"
     width_until: float = Field(0.5, ge=0, le=1)
     sort_channels: bool = True
     every: int = Field(1, ge=1, le=10_000)

@@ -16,7 +16,10 @@ Activation = Literal["none", "relu", "relu6", "hardswish"]
 
 @dataclass(frozen=True)
 class ConvLeaf:
-    """Convolution, then batch norm (if `norm`), then `act`; zero padding of half the kernel."""
+    """Convolution, then batch norm (if `norm`), then `act`; zero padding of half the kernel.
+
+    `own_norm`: the batch norm is the one that the target has for itself (see `separate_norms`).
+    """
 
     name: str
     in_channels: int
@@ -27,6 +30,7 @@ class ConvLeaf:
     act: Activation = "none"
     norm: bool = True
     bias: bool = False
+    own_norm: bool = False
 
     def out_size(self, size: int) -> int:
         return (size - 1) // self.stride + 1

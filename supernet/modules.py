@@ -35,14 +35,18 @@ class ElasticConv(nn.Module):
         self.weight = nn.Parameter(torch.empty(shape))
         self.bias = nn.Parameter(torch.empty(leaf.out_channels)) if leaf.bias else None
         self.norm = ElasticNorm(leaf.out_channels) if leaf.norm else None
+        self.own_norm: ElasticNorm | None = None
+
+    def _norm(self, leaf: ConvLeaf) -> ElasticNorm | None:
+        return self.own_norm if leaf.own_norm else self.norm
 
     def sliced(self, leaf: ConvLeaf) -> Sliced:
         inputs = leaf.in_channels // leaf.groups
         tensors = {"weight": _conv_slice(self.weight, leaf.out_channels, inputs, leaf.kernel)}
         if self.bias is not None:
             tensors["bias"] = first_channels(self.bias, leaf.out_channels)
-        if self.norm is not None:
-            for name, tensor in self.norm.sliced(leaf.out_channels).items():
+        if (norm := self._norm(leaf)) is not None:
+            for name, tensor in norm.sliced(leaf.out_channels).items():
                 tensors[f"norm.{name}"] = tensor
         return tensors
 
@@ -54,8 +58,8 @@ class ElasticConv(nn.Module):
         x = F.conv2d(x, weight, bias, leaf.stride, leaf.kernel // 2, 1, leaf.groups)
         if plus is not None:
             x = x + plus
-        if self.norm is not None:
-            x = self.norm(x, leaf.out_channels)
+        if (norm := self._norm(leaf)) is not None:
+            x = norm(x, leaf.out_channels)
         return activate(x, leaf.act)
 
 

@@ -7,6 +7,8 @@ the search, the augmented network of NetAug and the exported target are all this
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from nasaug.supernet.architecture import BLOCKS, Architecture, embed
-from nasaug.supernet.leaves import Leaf
+from nasaug.supernet.leaves import ConvLeaf, Leaf
 from nasaug.supernet.modules import ElasticConv, ElasticLinear, build
 from nasaug.supernet.noise import Noise, drop_branches, drop_features, drop_squares
 from nasaug.supernet.norms import ElasticNorm
@@ -65,9 +67,10 @@ class PlannedRow:
     depth: float = 0.0
     late: bool = False
 
-    def __init__(self, row: Row, in_channels: int) -> None:
-        self.leaves: tuple[Leaf, ...] = row.leaves(in_channels)
-        self.shortcut = row.shortcut(in_channels)
+    def __init__(self, row: Row, in_channels: int, own_norms: bool = False) -> None:
+        self.leaves = tuple(_of_norms(leaf, own_norms) for leaf in row.leaves(in_channels))
+        shortcut = row.shortcut(in_channels)
+        self.shortcut = None if shortcut is None else _of_norms(shortcut, own_norms)
         self.residual = row.residual
         self.act_after_sum = row.kind == "bottleneck"
         self.absent = isinstance(row, Skip)
@@ -88,6 +91,7 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.arch = arch
+        self._with_own_norms: Architecture | None = None
         widths = arch.widths_in
         self.blocks = nn.ModuleList(
             Block(row, width) for row, width in zip(arch.rows, widths, strict=True)
@@ -139,8 +143,24 @@ class Network(nn.Module):
                         target[f"{leaf.name}.{name}"].copy_(tensor)
         return small.train(self.training)
 
+    def separate_norms(self, target: Architecture) -> None:
+        """Give the sub-network `target` batch norms of its own, equal to the shared ones for now.
+
+        Convolutions stay shared. All other sub-networks, and the whole, use the shared norms.
+
+        Raises: ValueError if `target` is not inside this network, or all of it.
+        """
+        if target == self.arch:
+            raise ValueError(f"{target.name} is the whole network: its norms are its own")
+        self._plan(target)
+        self._with_own_norms = target
+        for module in self.modules():
+            if isinstance(module, ElasticConv) and module.norm is not None:
+                module.own_norm = copy.deepcopy(module.norm)
+
     def _plan(self, sub: Architecture | None) -> tuple[PlannedRow, ...]:
-        return _plan(self.arch if sub is None else sub, self.arch)
+        sub = self.arch if sub is None else sub
+        return _plan_rows(_ByRows(sub), _ByRows(self.arch), sub == self._with_own_norms)
 
     def _heard(self, noise: Noise | None) -> Noise | None:
         """None where nothing would be disturbed, so that such a pass is the plain one."""
@@ -179,8 +199,8 @@ def initialise(net: Network, init: Init, generator: torch.Generator | None = Non
                 nn.init.zeros_(module.bias)
 
 
-def _plan(sub: Architecture, whole: Architecture) -> tuple[PlannedRow, ...]:
-    return _plan_rows(_ByRows(sub), _ByRows(whole))
+def _of_norms(leaf: Leaf, own: bool) -> Leaf:
+    return replace(leaf, own_norm=True) if own and isinstance(leaf, ConvLeaf) else leaf
 
 
 class _ByRows:
@@ -199,12 +219,14 @@ class _ByRows:
 
 
 @lru_cache(maxsize=4096)
-def _plan_rows(sub: _ByRows, whole: _ByRows) -> tuple[PlannedRow, ...]:
+def _plan_rows(sub: _ByRows, whole: _ByRows, own_norms: bool) -> tuple[PlannedRow, ...]:
     aligned = sub.arch
     if aligned is not whole.arch:
         aligned = embed(aligned, whole.arch)
     widths = aligned.widths_in
-    plan = tuple(PlannedRow(row, width) for row, width in zip(aligned.rows, widths, strict=True))
+    plan = tuple(
+        PlannedRow(row, width, own_norms) for row, width in zip(aligned.rows, widths, strict=True)
+    )
     _place_noise(aligned.rows, plan)
     return plan
 

@@ -17,17 +17,16 @@ from nasaug.supernet.network import Network
 from nasaug.supernet.rows import InvertedResidual
 
 # The tensors of a block that have an inner channel dimension, and which it is.
+OF_A_NORM = ("weight", "bias", "running_mean", "running_var")
 INNER = {
+    **{
+        f"{conv}.{norm}.{tensor}": 0
+        for conv in ("expand", "depthwise")
+        for norm in ("norm", "own_norm")
+        for tensor in OF_A_NORM
+    },
     "expand.weight": 0,
-    "expand.norm.weight": 0,
-    "expand.norm.bias": 0,
-    "expand.norm.running_mean": 0,
-    "expand.norm.running_var": 0,
     "depthwise.weight": 0,
-    "depthwise.norm.weight": 0,
-    "depthwise.norm.bias": 0,
-    "depthwise.norm.running_mean": 0,
-    "depthwise.norm.running_var": 0,
     "squeeze.reduce.weight": 1,
     "squeeze.restore.weight": 0,
     "squeeze.restore.bias": 0,

@@ -87,6 +87,9 @@ def make_plan(config: TrainConfig, setting: Setting, run: Path) -> Plan:
             said = f"{target.name}, boosted from {_macs(target)} to {_macs(arch)} MACs"
     else:
         net, said = _augmented_network(config, inside, generator)
+        assert config.netaug is not None
+        if config.netaug.norms == "separate":
+            net.separate_norms(inside.augmentation.target)
         said = f"{target.name} ({_macs(target)} MACs) {said}"
         choice = {"largest": str(inside.best.resolve()) if inside.best else "published"}
         target = inside.augmentation.target

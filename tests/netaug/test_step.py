@@ -265,3 +265,19 @@ def test_training_lowers_the_targets_loss(augmentation: Augmentation, tmp_path: 
     with torch.no_grad():
         loss = F.cross_entropy(alone.train()(images), labels)
     assert float(loss) < 0.75 * losses[0]
+
+
+def test_norms_that_are_separate_have_gradients_of_one_side_only(
+    augmentation: Augmentation, net: Network, batch: Batch, make_state: MakeState
+) -> None:
+    ((_, helper),) = _pairs(augmentation, batch, make_state, range(1, 2))
+    target = _scattered(net, augmentation.target, batch)[1]
+    helping = _scattered(net, helper, batch)[1]
+    net.separate_norms(augmentation.target)
+    netaug_step(augmentation, UNSORTED)(net, batch, make_state(1))
+    for name, parameter in net.named_parameters():
+        if ".own_norm." in name:
+            expected = target[name.replace(".own_norm.", ".norm.")]
+        else:
+            expected = helping[name] + (0 if ".norm." in name else target[name])
+        torch.testing.assert_close(parameter.grad, expected, rtol=1e-9, atol=1e-12)
