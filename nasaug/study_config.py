@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from nasaug.config import Section, load_config
+from nasaug.config import Section
 from nasaug.netaug import METHODS
 from nasaug.supernet import did_you_mean
 
@@ -31,9 +29,10 @@ DECIDED = {
     "train.lr": "tune.grid",
     "tensorboard": "nasaug compare's own report",
 }
-SHARED = {"train.epochs": "base.train.epochs", "train.warmup_epochs": "base.train.warmup_epochs"}
+SHARED = {"train.epochs": "lengths", "train.warmup_epochs": "base.train.warmup_epochs"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*")
 MOST_SEEDS = 1000
+MOST_EPOCHS = 10_000
 
 
 def _seeds(given: Any) -> Any:
@@ -58,22 +57,34 @@ def _rates(given: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(sorted(given))
 
 
+def _lengths(given: tuple[int, ...]) -> tuple[int, ...]:
+    right = all(1 <= epochs <= MOST_EPOCHS for epochs in given)
+    if not given or len(set(given)) < len(given) or not right:
+        raise ValueError(
+            f"lengths are one or more different numbers of epochs, from 1 to {MOST_EPOCHS:,}, but "
+            f"got {list(given)}"
+        )
+    return tuple(sorted(given))
+
+
 Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
 Rates = Annotated[tuple[float, ...], AfterValidator(_rates)]
+Lengths = Annotated[tuple[int, ...], AfterValidator(_lengths)]
 
 
 class TuneSection(Section):
     """How the learning rate of every method is chosen, for every target, on validation images.
 
     grid: the rates that every method is tried at. extend: where the best of them is at an edge, the
-    next rate beyond it (a factor of 2) is tried too, up to `limit` of them a side. epochs: of the
-    tuning runs; None is as long as the final ones. seeds: how many runs a rate, none of them a
-    final seed. longer: the longer baselines are tuned at their own lengths, else they train at the
-    rate of the short one. A grid of one rate without `extend` is no tuning.
+    next rate beyond it (a factor of 2) is tried too, up to `limit` of them a side. share: the
+    length of the tuning runs, as a share of the final ones'. seeds: how many runs a rate, none of
+    them a final seed. longer: the longer baselines are tuned at their own lengths, else they train
+    at the rate of the nearest length of the study. A grid of one rate without `extend` is no
+    tuning.
     """
 
     grid: Rates = (0.1, 0.2, 0.4, 0.8)
-    epochs: int | None = Field(None, ge=1, le=10_000)
+    share: float = Field(1.0, gt=0, le=1)
     seeds: int = Field(1, ge=1, le=100)
     extend: bool = True
     limit: int = Field(4, ge=1, le=12)
@@ -88,7 +99,8 @@ class BeforeSection(Section):
     """A run that methods build on, such as a teacher: keys of `nasaug train` or of `nasaug search`.
 
     With a `target` of its own there is one of it, else one for every target of the study, with the
-    keys that `per_target` has for it.
+    keys that `per_target` has for it. A training that does not say its epochs is as long as the
+    study's longest.
     """
 
     train: dict[str, Any] | None = None
@@ -116,16 +128,21 @@ class MethodSection(Section):
 
     seeds: Seeds | None = None
     targets: tuple[str, ...] | None = None
+    lengths: Lengths | None = None
     equal: tuple[Kind, ...] | None = None
     against: str | None = None
     counts: tuple[str, ...] = ()
 
 
 class Study(Section):
-    """`nasaug compare`: see docs/compare.md for every key."""
+    """`nasaug compare`: see docs/compare.md for every key.
+
+    lengths: the epochs of the final runs, after the warm-up; None is `base.train.epochs` alone.
+    """
 
     question: str
     targets: tuple[str, ...]
+    lengths: Lengths | None = None
     seeds: Seeds = (0, 1, 2)
     base: dict[str, Any] = Field(default_factory=dict)
     before: dict[str, BeforeSection] = Field(default_factory=dict)
@@ -145,7 +162,10 @@ class Study(Section):
         if self.baseline not in self.methods:
             near = did_you_mean(self.baseline, self.methods)
             raise ValueError(f"baseline {self.baseline!r} is none of the methods: {near}")
-        _check_decided("base", self.base, {**DECIDED, "method": "methods"})
+        decided = {**DECIDED, "method": "methods"}
+        if self.lengths is not None:
+            decided["train.epochs"] = "lengths"  # one of the two would be silently ignored
+        _check_decided("base", self.base, decided)
         for name, method in self.methods.items():
             _check_decided(f"methods.{name}", method, DECIDED | SHARED)
             self._check_method(name)
@@ -172,6 +192,11 @@ class Study(Section):
         if against is not None and (against == name or against not in self.methods):
             near = did_you_mean(against, [other for other in self.methods if other != name])
             raise ValueError(f"methods.{name}.against: no other method is {against!r}: {near}")
+        if section.lengths is not None and not set(section.lengths) <= set(self.lengths or ()):
+            raise ValueError(
+                f"methods.{name}.lengths must be among the study's lengths, "
+                f"{list(self.lengths or ())}, but got {list(section.lengths)}; add them to lengths"
+            )
         known = {"targets": (section.targets or (), self.targets)}
         known["counts"] = (section.counts, tuple(self.before))
         for key, (given, allowed) in known.items():
@@ -179,11 +204,21 @@ class Study(Section):
                 if one not in allowed:
                     near = did_you_mean(one, allowed)
                     raise ValueError(f"methods.{name}.{key}: unknown {one!r}: {near}")
-        if against is not None and not set(self.of(name)) <= set(self.of(against)):
-            raise ValueError(
-                f"methods.{name} is compared with {against}, which must then be trained for its "
-                f"targets too; add them to methods.{against}.targets"
-            )
+        if against is not None:
+            self._check_opponent(name, against)
+
+    def _check_opponent(self, name: str, against: str) -> None:
+        """Raises: ValueError where there would be nothing to compare a run with."""
+        both = {
+            "targets": (self.of(name), self.of(against)),
+            "lengths": (self.lengths_of(name) or (), self.lengths_of(against) or ()),
+        }
+        for key, (mine, theirs) in both.items():
+            if not set(mine) <= set(theirs):
+                raise ValueError(
+                    f"methods.{name} is compared with {against}, which must then be trained for "
+                    f"its {key} too; add them to methods.{against}.{key}"
+                )
 
     def section(self, name: str) -> MethodSection:
         """What the method has besides its keys. Raises: ValueError."""
@@ -212,6 +247,10 @@ class Study(Section):
         """The targets that the method is tried on."""
         return self.section(name).targets or self.targets
 
+    def lengths_of(self, name: str) -> tuple[int, ...] | None:
+        """Its epochs after the warm-up; None is `base.train.epochs`."""
+        return self.section(name).lengths or self.lengths
+
     def equals(self, name: str) -> tuple[Kind, ...]:
         """At equal what it is compared."""
         given = self.section(name).equal
@@ -223,42 +262,6 @@ class Study(Section):
 
 
 _OWN = tuple(MethodSection.model_fields)
-
-
-def load_study(
-    name: str, sets: Iterable[str] = (), options: Mapping[str, Any] | None = None
-) -> tuple[str, Study]:
-    """A study from a YAML file or by the name of a built-in one, and what it is called.
-
-    Raises: ValueError naming the key, the value and what is allowed; OSError.
-    """
-    path = study_path(name)
-    # `load_config` serves every section that has an answer to `model_validate`.
-    study: Study = load_config(Study, str(path), sets, options or {})  # type: ignore[type-var]
-    return path.stem, study
-
-
-def study_path(name: str) -> Path:
-    """Raises: ValueError for a name that is neither a file nor a built-in study."""
-    if name.endswith((".yaml", ".yml")) or Path(name).is_file():
-        return Path(name)
-    known = built_in_studies()
-    if name not in known:
-        near = did_you_mean(name, known)
-        raise ValueError(f"unknown study {name!r}: {near} (or a YAML file's path)")
-    return known[name]
-
-
-def built_in_studies() -> dict[str, Path]:
-    """Their files by name."""
-    folder = Path(str(files("nasaug.configs").joinpath("studies")))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def dump_study(study: Study) -> str:
-    """The resolved study as YAML."""
-    values = study.model_dump(mode="json")
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def _check_names(key: str, names: Iterable[str], at_least: int = 1) -> None:

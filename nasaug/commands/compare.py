@@ -21,12 +21,17 @@ from nasaug.cli import json_option
 )
 @click.option("--data", help="A data set's name, or imagefolder:PATH.")
 @click.option("--data-dir", help="Where the data set lies.")
-@click.option("--epochs", type=int, help="Epochs of the final runs after the warm-up.")
+@click.option("--epochs", type=int, help="base.train.epochs: of the final runs, after the warm-up.")
 @click.option("--seeds", type=int, help="How many final runs a method has, unless it says itself.")
 @click.option(
     "--workers", type=int, help="Cells side by side; default: as many as there are cores."
 )
 @click.option("--out", type=click.Path(file_okay=False), help="Default: runs/compare-STUDY.")
+@click.option(
+    "--cells",
+    type=click.Path(file_okay=False),
+    help="Where the cells of all studies lie; default: the folder cells beside --out.",
+)
 @click.option("--code", metavar="VERSION", help="Use the cells that this version of the code made.")
 @click.option("--resume", is_flag=True, help="Implied: a study always goes on where it stopped.")
 @json_option
@@ -42,18 +47,20 @@ def command(
     seeds: int | None,
     workers: int | None,
     out: str | None,
+    cells: str | None,
     code: str | None,
     resume: bool,
     as_json: bool,
 ) -> None:
     """Compare training methods: tuned alike, at equal epochs and at equal compute.
 
-    STUDY is a YAML file or the name of a built-in study (--list). Its runs are cells in a folder;
-    they resume, so that a study may be stopped and started at any time.
+    STUDY is a YAML file or the name of a built-in study (--list). Its runs are cells in a folder
+    that studies share: what another has trained is not trained again. They resume, so that a study
+    may be stopped and started at any time.
     """
     from nasaug.comparing.listing import list_studies
-    from nasaug.comparing.run import run_study, show_status, write_report
-    from nasaug.study_config import load_study
+    from nasaug.comparing.run import Places, run_study, show_status, write_report
+    from nasaug.comparing.studies import load_study
 
     if listing:
         list_studies(as_json)
@@ -71,4 +78,4 @@ def command(
     }
     name, loaded = load_study(study, sets, keys)
     action = show_status if asks else write_report if reports else run_study
-    action(name, loaded, out, code, as_json)
+    action(name, loaded, Places.of(name, out, cells), code, as_json)

@@ -2,16 +2,18 @@
 
 A cell's configuration is the study's `base`, the method's own keys, and what the study decides:
 target, seed, learning rate, epochs. `before:NAME` as a value stands for the folder of a run that is
-made first.
+made first. A cell has a name, by which its study speaks of it, and an identity, under which every
+study finds it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+from nasaug.comparing.identity import identity
 from nasaug.config import RunConfig, SearchConfig, load_config
 from nasaug.study_config import Study
 from nasaug.train_config import TrainConfig
@@ -20,6 +22,7 @@ MARK = "before:"
 TUNING_SEED = 1_000_000
 # What a search has in common with the trainings of its study.
 OF_A_SEARCH = ("resolution", "in_channels", "data", "device")
+Config = TypeVar("Config", bound=RunConfig)
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,13 @@ class Arm:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run. `arm` is None for what others build on; `needs` are the cells that it builds on.
-    `epochs` include the warm-up; 0 is unknown."""
+    """One run. `arm` is None for what others build on; `needs` are the identities of the cells that
+    it builds on. `epochs` include the warm-up; 0 is unknown."""
 
     name: str
+    identity: str
     command: Literal["train", "search"]
-    keys: Mapping[str, Any] = field(compare=False, repr=False)
+    config: RunConfig = field(compare=False, repr=False)
     epochs: float = 0
     arm: Arm | None = None
     lr: float | None = None
@@ -46,37 +50,30 @@ class Cell:
     tuning: bool = False
     needs: tuple[str, ...] = ()
 
-    def config(self) -> RunConfig:
-        """Raises: ValueError for what is no legal configuration."""
-        kind = TrainConfig if self.command == "train" else SearchConfig
-        try:
-            return load_config(kind, None, (), self.keys)
-        except ValueError as error:
-            where = f"methods.{self.arm.method}" if self.arm is not None else self.name
-            raise ValueError(f"{where}: {error}") from None
-
 
 class Cells:
-    """The cells of a study, by what tells them apart. `folder` says where a cell lies.
+    """The cells of a study, by what tells them apart; each is made once. `root` is the folder in
+    which cells lie. `lengths` are the epochs of the study's arms, shortest first.
 
     Raises: ValueError for keys of a method that are no legal configuration.
     """
 
-    def __init__(self, study: Study, folder: Callable[[str], Path]) -> None:
-        self.study, self._folder = study, folder
-        configs = {name: self._config(name) for name in study.methods}
+    def __init__(self, study: Study, root: Path) -> None:
+        self.study, self.root = study, root
+        self._made: dict[object, Cell] = {}
+        configs = {
+            name: _load(TrainConfig, _merged(study.base, study.keys(name)), f"methods.{name}")
+            for name in study.methods
+        }
         recipe = configs[study.baseline].train
-        self.epochs, self.warmup = recipe.epochs, recipe.warmup_epochs
+        self.warmup = recipe.warmup_epochs
+        self.lengths = study.lengths or (recipe.epochs,)
+        self.tuning_seeds = self._tuning_seeds()
 
-    def _config(self, method: str) -> TrainConfig:
-        keys = _merged(self.study.base, self.study.keys(method))
-        try:
-            return load_config(TrainConfig, None, (), keys)
-        except ValueError as error:
-            raise ValueError(f"methods.{method}: {error}") from None
+    def lengths_of(self, method: str) -> tuple[int, ...]:
+        return self.study.lengths_of(method) or self.lengths
 
-    @property
-    def tuning_seeds(self) -> tuple[int, ...]:
+    def _tuning_seeds(self) -> tuple[int, ...]:
         """None of them is a final seed of any method."""
         study = self.study
         taken = {seed for name in study.methods for seed in study.seeds_of(name)}
@@ -84,21 +81,25 @@ class Cells:
         return tuple(seed for seed, _ in zip(free, range(study.tune.seeds), strict=False))
 
     def tuning_epochs(self, arm: Arm) -> int:
-        """In the same proportion for longer arms, warm-up included."""
-        if self.study.tune.epochs is None:
-            return arm.epochs
-        share = (self.study.tune.epochs + self.warmup) / (self.epochs + self.warmup)
+        """The share of the arm's own epochs, warm-up included."""
+        share = self.study.tune.share
         return max(1, round((arm.epochs + self.warmup) * share - self.warmup))
 
     def tuning(self, arm: Arm, lr: float) -> list[Cell]:
         """The runs that judge a rate."""
-        epochs = self.tuning_epochs(arm)
-        return [self._train(arm, epochs, lr, seed, True) for seed in self.tuning_seeds]
+        return [self._train(arm, lr, seed, True) for seed in self.tuning_seeds]
 
     def final(self, arm: Arm, lr: float, seed: int) -> Cell:
-        return self._train(arm, arm.epochs, lr, seed, False)
+        return self._train(arm, lr, seed, False)
 
-    def _train(self, arm: Arm, epochs: int, lr: float, seed: int, tuning: bool) -> Cell:
+    def _train(self, *about: Any) -> Cell:
+        if about not in self._made:
+            self._made[about] = self._trained(*about)
+        return self._made[about]
+
+    def _trained(self, arm: Arm, lr: float, seed: int, tuning: bool) -> Cell:
+        epochs = self.tuning_epochs(arm) if tuning else arm.epochs
+        stem = f"{Path(arm.target).stem}-{arm.method}-e{epochs}-lr{lr!r}-s{seed}"
         study = self.study
         decided = {
             "target": arm.target,
@@ -108,17 +109,18 @@ class Cells:
         }
         own = self._placed(study.keys(arm.method), arm.target)
         keys = _merged(_merged(study.base, own), decided)
-        stem = f"{Path(arm.target).stem}-{arm.method}-e{epochs}-lr{lr!r}-s{seed}"
+        config = _load(TrainConfig, keys, f"methods.{arm.method}")
         return Cell(
             f"tune-{stem}" if tuning else stem,
+            identity(config, self.root),
             "train",
-            keys,
+            config,
             epochs + self.warmup,
             arm,
             lr,
             seed,
             tuning,
-            self.needed(arm.method, arm.target),
+            tuple(cell.identity for cell in self.needed(arm.method, arm.target)),
         )
 
     def _placed(self, value: Any, target: str) -> Any:
@@ -126,43 +128,49 @@ class Cells:
         if isinstance(value, Mapping):
             return {key: self._placed(inner, target) for key, inner in value.items()}
         if isinstance(value, str) and value.startswith(MARK):
-            return str(self._folder(self.before_name(value.removeprefix(MARK), target)))
+            return str(self.root / self.before(value.removeprefix(MARK), target).identity)
         return value
 
-    def needed(self, method: str, target: str) -> tuple[str, ...]:
-        """The names of the cells that a method builds on, on that target."""
+    def needed(self, method: str, target: str) -> list[Cell]:
+        """The cells that a method builds on, on that target, in the order of `before`."""
         study = self.study
-        names = dict.fromkeys((*_marks(study.keys(method)), *study.section(method).counts))
-        return tuple(self.before_name(name, target) for name in names)
+        names = {*_marks(study.keys(method)), *study.section(method).counts}
+        return [self.before(name, target) for name in study.before if name in names]
 
-    def before_name(self, name: str, target: str) -> str:
-        """What the run is called, which may be one for all targets. Raises: ValueError."""
+    def before(self, name: str, target: str) -> Cell:
+        """The run that methods build on, for a target; it may be one for all targets.
+
+        Raises: ValueError for a run that `before` does not hold.
+        """
         if name not in self.study.before:
             known = ", ".join(self.study.before) or "nothing"
             raise ValueError(f"{MARK}{name} is not there: before holds {known}")
         own = "target" in self.study.before[name].keys
-        return f"before-{name}" if own else f"before-{Path(target).stem}-{name}"
+        key = f"before-{name}" if own else f"before-{Path(target).stem}-{name}"
+        if key not in self._made:
+            self._made[key] = self._made_first(key, name, target)
+        return self._made[key]
 
-    def before(self, name: str, target: str) -> Cell:
-        """The run that methods build on, for a target."""
+    def _made_first(self, cell: str, name: str, target: str) -> Cell:
         study, section = self.study, self.study.before[name]
         decided = {"target": target, "threads": study.threads}
         own = _merged(section.keys, section.per_target.get(target, {}))
         if section.search is not None:
             shared = {key: study.base[key] for key in OF_A_SEARCH if key in study.base}
-            return Cell(
-                self.before_name(name, target), "search", _merged(_merged(shared, decided), own)
-            )
-        keys = _merged(_merged(study.base, decided), {"method": "baseline", **own})
-        return Cell(self.before_name(name, target), "train", keys, self._length(keys))
+            search = _load(SearchConfig, _merged(_merged(shared, decided), own), cell)
+            return Cell(cell, identity(search, self.root), "search", search)
+        usual = {**decided, "method": "baseline", "train": {"epochs": self.lengths[-1]}}
+        config = _load(TrainConfig, _merged(_merged(study.base, usual), own), cell)
+        epochs = config.train.epochs + config.train.warmup_epochs
+        return Cell(cell, identity(config, self.root), "train", config, epochs)
 
-    def _length(self, keys: Mapping[str, Any]) -> float:
-        """Epochs with the warm-up; 0 for what will be refused as no configuration."""
-        try:
-            recipe = load_config(TrainConfig, None, (), {"train": keys.get("train")}).train
-        except ValueError:
-            return 0
-        return recipe.epochs + recipe.warmup_epochs
+
+def _load(kind: type[Config], keys: Mapping[str, Any], where: str) -> Config:
+    """Raises: ValueError for what is no legal configuration."""
+    try:
+        return load_config(kind, None, (), keys)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

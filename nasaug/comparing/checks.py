@@ -19,7 +19,7 @@ def check_cells(planner: Planner) -> None:
     configuration, an unknown target, data or a teacher that is not there, no larger network."""
     classes: dict[str, tuple[int, int | None]] = {}
     for cell in _one_of_each(planner):
-        config = cell.config()
+        config = cell.config
         where = f"methods.{cell.arm.method}" if cell.arm is not None else cell.name
         key = json.dumps(config.data.model_dump(mode="json"), sort_keys=True)
         try:
@@ -46,10 +46,8 @@ def _one_of_each(planner: Planner) -> list[Cell]:
     """A cell of every arm, and all that they build on."""
     study, cells = planner.study, planner.cells
     found: dict[Cell, None] = {}
-    for arm in planner.arms():
-        wanted = cells.needed(arm.method, arm.target)
-        made = [cells.before(name, arm.target) for name in study.before]
-        found |= dict.fromkeys(cell for cell in made if cell.name in wanted)
+    for arm in planner.arms:
+        found |= dict.fromkeys(cells.needed(arm.method, arm.target))
         found[cells.final(arm, study.tune.grid[0], study.seeds_of(arm.method)[0])] = None
     return list(found)
 
@@ -59,14 +57,14 @@ def _check_training(
 ) -> None:
     """`size` is that of the images, None where it varies."""
     trained = target
-    made = {str(planner.store.folder(name)) for name in cell.needs}
+    made = {str(planner.store.folder(needed)) for needed in cell.needs}
     if config.augmented is not None and config.largest not in made:
         if config.largest == "auto":
             raise ValueError(
                 "largest: auto is whatever was searched last, so that the study could not be "
                 f"repeated; say published, the path of a best.json, or {MARK}NAME"
             )
-        inside = augmentation_for(config, target, planner.store.folder(cell.name))
+        inside = augmentation_for(config, target, planner.store.folder(cell.identity))
         if inside is not None:
             trained = inside.augmentation.largest
     if config.unshare is not None:

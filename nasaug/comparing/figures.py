@@ -27,6 +27,7 @@ WIDTH = 7.4
 PURPLE = "#CC79A7"
 COLOURS = (INK, BLUE, ORANGE, GREEN, RED, SKY, PURPLE, GREY)
 MARKERS = "osD^vPX*"
+LINES = ("-", "--", "-.", ":")
 GRID = "#E6EAEE"
 
 
@@ -50,7 +51,9 @@ def interval_figure(arms: Sequence[Row], methods: Sequence[str]) -> Figure:
                 axes.plot([test["low"], test["high"]], [place, place], color=colour, linewidth=1.8)
             face = "white" if arm["longer"] else colour
             axes.plot(test["mean"], place, marker, color=colour, mfc=face, ms=7)
-        names = [f"{_full_name(arm)} (n = {arm['n']})" for arm in shown]
+        lengths = {arm["epochs"] for arm in shown if not arm["longer"]}
+        several = len(lengths) > 1
+        names = [f"{_full_name(arm, several)} (n = {arm['n']})" for arm in shown]
         axes.set_yticks(range(len(shown)), [plain(name) for name in names])
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.invert_yaxis()
@@ -64,13 +67,14 @@ def curves_figure(arms: Sequence[Row], methods: Sequence[str]) -> Figure:
     """Mean validation (solid) and training (dashed) accuracy over the epochs."""
     with style():
         figure, axes = _sheet(4.4)
+        several = len({arm["epochs"] for arm in arms if not arm["longer"]}) > 1
         for arm in arms:
             colour, _ = _look(methods, arm["method"])
             width = 1.0 if arm["longer"] else 1.8
             validation, train = arm["curves"]["validation"], arm["curves"]["train"]
             if not validation["epochs"]:
                 continue
-            label = plain(_full_name(arm))
+            label = plain(_full_name(arm, several))
             axes.plot(validation["epochs"], validation["top1"], color=colour, lw=width, label=label)
             axes.plot(train["epochs"], train["top1"], "--", color=colour, lw=0.8 * width)
         _from_the_middle(axes, arms)
@@ -92,7 +96,8 @@ def _from_the_middle(axes: Axes, arms: Iterable[Row]) -> None:
 
 
 def compute_figure(arms: Sequence[Row], methods: Sequence[str]) -> Figure:
-    """Test accuracy against training MACs; the arms of a method are joined by cost."""
+    """Test accuracy against training MACs: a line for every method through its lengths, those of
+    the longer baselines too (hollow), with 95 % intervals."""
     with style():
         figure, axes = _sheet(4.2)
         shown = [a for a in arms if a["train_macs"] and a["test"]["mean"] is not None]
@@ -101,18 +106,23 @@ def compute_figure(arms: Sequence[Row], methods: Sequence[str]) -> Figure:
             if not own:
                 continue
             colour, marker = _look(methods, method)
-            for arm in own:
-                if arm["test"]["low"] is not None:
-                    ends = [arm["test"]["low"], arm["test"]["high"]]
-                    axes.plot([arm["train_macs"]] * 2, ends, color=colour, linewidth=1.2)
-            axes.plot(
-                [arm["train_macs"] for arm in own],
-                [arm["test"]["mean"] for arm in own],
+            costs = [arm["train_macs"] for arm in own]
+            means = [arm["test"]["mean"] for arm in own]
+            axes.errorbar(
+                costs,
+                means,
+                yerr=[[_half(arm) for arm in own]] * 2,
                 marker=marker,
                 color=colour,
                 linewidth=1.0,
+                elinewidth=1.2,
+                capsize=2.5,
                 label=plain(method),
             )
+            for arm in own:
+                if arm["longer"]:
+                    at = arm["train_macs"], arm["test"]["mean"]
+                    axes.plot(*at, marker, color=colour, mfc="white", zorder=3)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compute(value)))
@@ -124,11 +134,16 @@ def compute_figure(arms: Sequence[Row], methods: Sequence[str]) -> Figure:
     return figure
 
 
-def rates_figure(tuning: Sequence[Row], methods: Sequence[str], epochs: int) -> Figure:
-    """Validation accuracy at every learning rate tried, the chosen one ringed.
+def _half(arm: Row) -> float:
+    """Half of the interval; nothing where a single run has none."""
+    test = arm["test"]
+    return 0.0 if test["high"] is None else float(test["high"] - test["mean"])
 
-    `epochs` are the study's: longer baselines are thin.
-    """
+
+def rates_figure(tuning: Sequence[Row], methods: Sequence[str]) -> Figure:
+    """Validation accuracy at every learning rate tried, the chosen one ringed; a line style for
+    every length."""
+    lengths = sorted({one["final_epochs"] for one in tuning})
     with style():
         figure, axes = _sheet(4.2)
         for one in tuning:
@@ -136,15 +151,16 @@ def rates_figure(tuning: Sequence[Row], methods: Sequence[str], epochs: int) -> 
             known = [rate for rate in one["rates"] if rate["validation"] is not None]
             if not known:
                 continue
-            longer = one["final_epochs"] != epochs
-            name = f"{one['method']}, {one['final_epochs']} epochs" if longer else one["method"]
+            index = lengths.index(one["final_epochs"])
+            name = f"{one['method']}, {one['final_epochs']} epochs"
             axes.plot(
                 [rate["lr"] for rate in known],
                 [rate["validation"] for rate in known],
+                LINES[index % len(LINES)],
                 marker=marker,
                 color=colour,
-                linewidth=0.8 if longer else 1.4,
-                label=plain(name),
+                linewidth=1.2,
+                label=plain(name if len(lengths) > 1 else one["method"]),
             )
             best = [rate for rate in known if rate["lr"] == one["chosen"]]
             for rate in best:
@@ -158,8 +174,10 @@ def rates_figure(tuning: Sequence[Row], methods: Sequence[str], epochs: int) -> 
     return figure
 
 
-def _full_name(arm: Row) -> str:
-    return f"{arm_name(arm)}: {arm['epochs']} epochs" if arm["longer"] else arm_name(arm)
+def _full_name(arm: Row, several: bool) -> str:
+    """With its length, where it is not the only one."""
+    told = several or arm["longer"]
+    return f"{arm_name(arm)}: {arm['epochs']} epochs" if told else arm_name(arm)
 
 
 def _sheet(height: float) -> tuple[Figure, Axes]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from nasaug.comparing.studies import built_in_studies, load_study
 from nasaug.console import emit_json, emit_table
-from nasaug.study_config import NOT_RUN, built_in_studies, load_study
+from nasaug.study_config import NOT_RUN
 
 
 def list_studies(as_json: bool) -> None:

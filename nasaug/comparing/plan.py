@@ -9,17 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import median
+from pathlib import Path
 
 from nasaug.comparing.cells import Arm, Cell, Cells
-from nasaug.comparing.store import Store
+from nasaug.comparing.costs import Cost, Costs
+from nasaug.comparing.store import Store, versions_in
 from nasaug.comparing.tuning import Tuned, tuned
 from nasaug.study_config import Kind, Study
-
-# A method whose cost is this near to the other's is compared with it as it is.
-TOLERANCE = 0.05
-QUANTITY = {"macs": "macs", "time": "seconds"}
-WORDS = {"macs": "MACs", "time": "seconds"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,9 @@ class Later:
 
 @dataclass(frozen=True)
 class Plan:
-    """`cells` are in the order in which they are to run; `seeds` are the final ones of each arm."""
+    """`cells` are in the order in which they are to run, each once; `seeds` are the final ones of
+    each arm. The arms of `tuning` and of all others are the study's, then the references that are
+    of a length of their own."""
 
     cells: tuple[Cell, ...]
     later: tuple[Later, ...]
@@ -55,43 +53,44 @@ class Plan:
 
 
 class Planner:
-    """Makes plans from what the store holds."""
+    """Makes plans from what the store holds. `arms` are the methods on their targets, at their
+    lengths."""
 
     def __init__(self, study: Study, store: Store) -> None:
         self.study, self.store = study, store
-        self.cells = Cells(study, store.folder)
-
-    def arms(self) -> list[Arm]:
-        """The methods on their targets, at the study's epochs."""
-        study, epochs = self.study, self.cells.epochs
-        return [
+        self.cells = Cells(study, store.root)
+        self.costs = Costs(self.cells, store)
+        # A dict for its order and for its quick look-up.
+        self.arms = dict.fromkeys(
             Arm(target, method, epochs)
             for target in study.targets
+            for epochs in self.cells.lengths
             for method in study.methods
-            if target in study.of(method)
-        ]
+            if target in study.of(method) and epochs in self.cells.lengths_of(method)
+        )
 
     def plan(self) -> Plan:
-        arms = self.arms()
-        tuning = {arm: self._tuned(arm) for arm in arms}
-        matches = [self._match(arm, kind, tuning) for arm in arms for kind in self._kinds(arm)]
-        longer = dict.fromkeys(m.reference for m in matches if m.reference is not None)
-        for arm in longer:
-            if arm not in tuning:
-                tuning[arm] = self._tuned_longer(arm, tuning)
+        tuning = {arm: self._tuned(arm) for arm in self.arms}
+        matches = [self._match(arm, kind, tuning) for arm in self.arms for kind in self._kinds(arm)]
+        for match in matches:
+            if match.reference is not None and match.reference not in tuning:
+                tuning[match.reference] = self._tuned_longer(match.reference, tuning)
         seeds = self._seeds(tuning, matches)
-        before = dict.fromkeys(cell for arm in arms for cell in self._before(arm))
-        trials = [cell for arm in tuning for cell in self._trials(arm, tuning[arm])]
         finals = {arm: self._finals(arm, tuning[arm], seeds[arm]) for arm in tuning}
-        most = max(map(len, seeds.values()))
-        by_seed = [
+        cells = [cell for arm in self.arms for cell in self.cells.needed(arm.method, arm.target)]
+        cells += [cell for arm in tuning for cell in self._trials(arm, tuning[arm])]
+        cells += [
             finals[arm][seeds[arm][index]]
-            for index in range(most)
+            for index in range(max(map(len, seeds.values())))
             for arm in tuning
             if index < len(seeds[arm]) and finals[arm]
         ]
+        # Two methods, or two arms' tuning runs, may come to the same: then the first name stands.
+        once: dict[str, Cell] = {}
+        for cell in cells:
+            once.setdefault(cell.identity, cell)
         return Plan(
-            (*before, *dict.fromkeys(trials), *by_seed),
+            tuple(once.values()),
             tuple(self._later(tuning, seeds, matches)),
             tuning,
             tuple(matches),
@@ -102,36 +101,37 @@ class Planner:
     def _kinds(self, arm: Arm) -> tuple[Kind, ...]:
         return () if self.study.against(arm.method) is None else self.study.equals(arm.method)
 
-    def _before(self, arm: Arm) -> list[Cell]:
-        """The runs that an arm builds on."""
-        wanted = self.cells.needed(arm.method, arm.target)
-        made = [self.cells.before(name, arm.target) for name in self.study.before]
-        return [cell for cell in made if cell.name in wanted]
-
     def _tuned(self, arm: Arm) -> Tuned:
         return tuned(self.study.tune, lambda rate: self._score(self.cells.tuning(arm, rate)))
 
     def _tuned_longer(self, arm: Arm, tuning: dict[Arm, Tuned]) -> Tuned:
+        """Of a reference that is of a length of its own: anew, or as the nearest length."""
         if self.study.tune.longer:
             return self._tuned(arm)
-        return tuning[Arm(arm.target, arm.method, self.cells.epochs)]
+
+        def apart(epochs: int) -> float:
+            warmup = self.cells.warmup
+            return abs(math.log((epochs + warmup) / (arm.epochs + warmup)))
+
+        nearest = min(self.cells.lengths_of(arm.method), key=apart)
+        return tuning[Arm(arm.target, arm.method, nearest)]
 
     def _score(self, cells: Iterable[Cell]) -> float | None:
         """Mean validation accuracy; one run that diverged is enough to rule a rate out."""
         scores: list[float] = []
         for cell in cells:
-            result = self.store.result(cell.name)
+            result = self.store.result(cell.identity)
             if result is not None:
                 scores.append(float(result["validation_top1"]))
                 continue
-            failure = self.store.failure(cell.name)
+            failure = self.store.failure(cell.identity)
             if failure is None or not failure.diverged:
                 return None
             scores.append(-math.inf)
         return sum(scores) / len(scores)
 
     def _trials(self, arm: Arm, choice: Tuned) -> list[Cell]:
-        own = self.study.tune.longer or arm.epochs == self.cells.epochs
+        own = self.study.tune.longer or arm in self.arms
         rates = choice.tried if own else ()
         return [cell for rate in rates for cell in self.cells.tuning(arm, rate)]
 
@@ -141,61 +141,35 @@ class Planner:
         return {seed: self.cells.final(arm, choice.rate, seed) for seed in seeds}
 
     def _match(self, arm: Arm, kind: Kind, tuning: dict[Arm, Tuned]) -> Match:
+        """The arm beside the one that it is compared with, which trains as long as costs the same:
+        at a length of the study where that is near enough, else at one of its own."""
         against = self.study.against(arm.method)
         assert against is not None
         other = Arm(arm.target, against, arm.epochs)
         if kind == "epochs":
             return Match(arm, kind, other)
-        costs: list[float] = []
-        for one in (arm, other):
-            for cost in (self._cost_per_epoch(one, kind, tuning[one]), self.counted(one, kind)):
-                if not isinstance(cost, float):
-                    why = f"{one.method}: {cost}" if cost is not None else ""
-                    return Match(arm, kind, None, why)
-                costs.append(cost)
-        mine, extra, theirs, their_extra = costs
-        passes = arm.epochs + self.cells.warmup
-        spent = mine * passes + extra
-        if abs(spent / (theirs * passes + their_extra) - 1) <= TOLERANCE:
-            return Match(arm, kind, other)
-        epochs = max(1, round((spent - their_extra) / theirs - self.cells.warmup))
+        mine, theirs = (self._cost(one, kind, tuning[one]) for one in (arm, other))
+        for cost in (mine, theirs):
+            if not isinstance(cost, Cost):
+                return Match(arm, kind, None, cost or "")
+        assert isinstance(mine, Cost) and isinstance(theirs, Cost)
+        epochs = theirs.nearest(mine.of(arm.epochs), self.cells.lengths_of(against))
         return Match(arm, kind, Arm(arm.target, against, epochs))
 
-    def _cost_per_epoch(self, arm: Arm, kind: Kind, choice: Tuned) -> float | str | None:
-        """Median over the tuning runs (the first final one without any), which are then complete:
-        what it is derived from never changes. Text says why it is unknown, None that it is yet."""
+    def _cost(self, arm: Arm, kind: Kind, choice: Tuned) -> Cost | str | None:
+        """By the tuning runs, which are complete when a rate is chosen; by the first final one
+        where nothing is tuned."""
         if choice.rate is None:
-            return None if choice.wanted else choice.said
-        cells = self._trials(arm, choice)
-        if not cells:
-            cells = [self.cells.final(arm, choice.rate, self.study.seeds_of(arm.method)[0])]
-        results = [(cell, self.store.result(cell.name)) for cell in cells]
-        done = [(cell, result) for cell, result in results if result is not None]
-        if not done:
-            return None
-        key = f"train_{QUANTITY[kind]}"
-        costs = [float(result[key]) / cell.epochs for cell, result in done if result.get(key)]
-        return median(costs) if costs else f"its runs do not say their {WORDS[kind]}"
-
-    def counted(self, arm: Arm, kind: Kind) -> float | str | None:
-        """The cost of the runs before that count as part of a method; text says why it is unknown,
-        None that it is yet."""
-        total = 0.0
-        for name in self.study.section(arm.method).counts:
-            cell = self.cells.before_name(name, arm.target)
-            if self.store.result(cell) is None:
-                return None
-            cost = self.store.cost(cell)[QUANTITY[kind]]
-            if cost is None:
-                return f"{name} does not say its {WORDS[kind]}"
-            total += cost
-        return total
+            return None if choice.wanted else f"{arm.method}: {choice.said}"
+        first = self.study.seeds_of(arm.method)[0]
+        runs = self._trials(arm, choice) or [self.cells.final(arm, choice.rate, first)]
+        return self.costs.of(arm, kind, runs)
 
     def _seeds(self, tuning: Iterable[Arm], matches: Iterable[Match]) -> dict[Arm, tuple[int, ...]]:
         """A method's own seeds, and those of all that are compared with it."""
         wanted: dict[Arm, dict[int, None]] = {}
         for arm in tuning:
-            own = arm.epochs == self.cells.epochs
+            own = arm in self.arms
             wanted[arm] = dict.fromkeys(self.study.seeds_of(arm.method) if own else ())
         for match in matches:
             if match.reference is not None:
@@ -226,3 +200,16 @@ class Planner:
                 later.append(Later(arm, runs, arm.epochs + warmup))
                 later.append(Later(arm, trials, self.cells.tuning_epochs(arm) + warmup))
         return [one for one in later if one.runs]
+
+
+def finished_cells(study: Study, cells: Path) -> dict[str, int]:
+    """How many of a study's cells are finished, by version of the code, the newest version first.
+
+    What a study's cells are follows from its results, so every version is planned by itself.
+    """
+    counts = {}
+    for version in versions_in(cells):
+        planner = Planner(study, Store(cells, version))
+        found = [planner.store.result(cell.identity) for cell in planner.plan().cells]
+        counts[version] = sum(result is not None for result in found)
+    return counts

@@ -13,11 +13,13 @@ from nasaug.comparing.figures import (
     interval_figure,
     rates_figure,
 )
+from nasaug.comparing.spreadsheet import csv_text
 from nasaug.comparing.tables import (
+    MAP_NOTE,
     Table,
     arms_table,
     compared_table,
-    csv_text,
+    map_tables,
     markdown,
     notes,
     tuning_table,
@@ -49,6 +51,8 @@ def report_page(summary: Summary, study: str) -> str:
     """The page's HTML."""
     sections = [("differences", "Does it help?", _differences(summary))]
     methods = list(dict.fromkeys(arm["method"] for arm in summary["arms"]))
+    if summary["maps"]:
+        sections.append(("map", "Map", _maps(summary)))
     for target in summary["targets"]:
         sections.append((f"target-{target}", target, _target(summary, target, methods)))
     sections += [
@@ -66,10 +70,15 @@ def _differences(summary: Summary) -> str:
     rows = compared_table(summary)
     marked = [index for index, row in enumerate(rows[1]) if row[0].startswith("all")]
     return (
-        _table(rows, 4, marked)
+        _table(rows, 5, marked)
         + page.paragraph("Answer:", "note")
         + page.paragraph(summary["answer"])
     )
+
+
+def _maps(summary: Summary) -> str:
+    parts = [page.paragraph(title) + _table(table, 1) for title, table in map_tables(summary)]
+    return page.paragraph(MAP_NOTE, "note") + "".join(parts)
 
 
 def _target(summary: Summary, target: str, methods: list[str]) -> str:
@@ -84,16 +93,19 @@ def _target(summary: Summary, target: str, methods: list[str]) -> str:
 
 
 def _figures(arms: list[Mapping[str, Any]], target: str, methods: list[str]) -> list[str]:
-    """As far as there are runs. Longer trainings have curves of their own, with the short one's."""
+    """As far as there are runs. Every length has curves of its own; longer baselines have theirs
+    with the shorter ones."""
     if not any(arm["n"] for arm in arms):
         return []
     longer = {arm["method"] for arm in arms if arm["longer"] and arm["n"]}
-    short = [arm for arm in arms if not arm["longer"]]
     drawn = [
         ("accuracy", interval_figure, arms, "test accuracy with intervals"),
         ("compute", compute_figure, arms, "test accuracy against training MACs"),
-        ("curves", curves_figure, short, "validation and training accuracy over the epochs"),
     ]
+    for epochs in sorted({arm["epochs"] for arm in arms if not arm["longer"] and arm["n"]}):
+        own = [arm for arm in arms if arm["epochs"] == epochs and not arm["longer"]]
+        said = f"validation and training accuracy over {epochs} epochs and the warm-up"
+        drawn.append((f"curves-{epochs}", curves_figure, own, said))
     if longer:
         shown = [arm for arm in arms if arm["method"] in longer]
         drawn.append(("longer", curves_figure, shown, "the same for longer trainings"))
@@ -117,7 +129,7 @@ def _rates(summary: Summary, methods: list[str]) -> str:
     for target in summary["targets"]:
         own = [one for one in summary["tuning"] if one["target"] == target]
         if any(rate["validation"] is not None for one in own for rate in one["rates"]):
-            figure = rates_figure(own, methods, summary["epochs"])
+            figure = rates_figure(own, methods)
             svg = inline_svg(figure, f"rates-{target}")
             parts.append(page.figure(svg, f"{target}: learning rates tried"))
     return _table(tuning_table(summary), 2) + page.side_by_side(parts)

@@ -4,26 +4,44 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nasaug.comparing.cells import Cell
 from nasaug.comparing.checks import check_cells
-from nasaug.comparing.plan import Plan, Planner
+from nasaug.comparing.plan import Plan, Planner, finished_cells
 from nasaug.comparing.report import write_outputs
 from nasaug.comparing.runner import Runner
 from nasaug.comparing.status import status
-from nasaug.comparing.store import Store, check_same_study, versions_in
+from nasaug.comparing.store import Store, versions_in
+from nasaug.comparing.studies import STUDY, check_folder, dump_study
 from nasaug.comparing.summary import summarise
 from nasaug.comparing.tables import arms_table, compared_table, duration, notes
 from nasaug.comparing.versions import Code
 from nasaug.console import emit_json, emit_table, say, show_log_messages
-from nasaug.study_config import Study, dump_study
-from nasaug.training import TrainingFailed
+from nasaug.study_config import Study
+from nasaug.training import TrainingFailed, write_atomically
 from nasaug.workspace import RUNS, lock_folder
 
+CELLS = "cells"
 
-def run_study(name: str, study: Study, out: str | None, code: str | None, as_json: bool) -> None:
+
+@dataclass(frozen=True)
+class Places:
+    """Where a study lies, and its cells: by default below `runs`, and beside the study's folder, so
+    that all studies of a working folder share them."""
+
+    study: Path
+    cells: Path
+
+    @classmethod
+    def of(cls, name: str, out: str | None, cells: str | None) -> Places:
+        study = Path(out) if out is not None else RUNS / f"compare-{name}"
+        return cls(study, Path(cells) if cells is not None else study.parent / CELLS)
+
+
+def run_study(name: str, study: Study, places: Places, code: str | None, as_json: bool) -> None:
     """Run what is left of the study, then write and show what it found.
 
     `code` names the version of the code whose cells are gone on with; None is the code as it is.
@@ -31,23 +49,24 @@ def run_study(name: str, study: Study, out: str | None, code: str | None, as_jso
     Raises: ValueError, OSError; TrainingFailed if cells failed or the code changed meanwhile.
     """
     show_log_messages()
-    path = _folder(name, out)
-    check_same_study(path, study)
-    here = Code(_searches(study))
-    _check_version(path, code)
-    store = Store(path, code or here.version)
+    path = places.study
+    check_folder(path, places.cells)
+    here = Code()
+    _check_version(places, code)
+    store = Store(places.cells, code or here.version)
     planner = Planner(study, store)
     check_cells(planner)
-    path.mkdir(parents=True, exist_ok=True)
+    for folder in (path, store.root):
+        folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(path, "nasaug compare --status tells how far it is"):
-        store.prepare(study)
+        write_atomically(path / STUDY, dump_study(study))
         store.mix(here.version)
-        for version, cells in versions_in(path).items():
+        for version, cells in finished_cells(study, places.cells).items():
             if version != store.version and cells:
                 say(f"{cells} finished cells of other code, {version}, are kept apart")
         stale = _run(planner, here)
         summary = _written(planner, name, path)
-    _show(summary, path, as_json)
+    _show(summary, places, as_json)
     if stale:
         raise TrainingFailed(
             "the code changed while the study ran, and cells of different code do not compare: "
@@ -60,13 +79,12 @@ def run_study(name: str, study: Study, out: str | None, code: str | None, as_jso
         )
 
 
-def show_status(name: str, study: Study, out: str | None, code: str | None, as_json: bool) -> None:
+def show_status(name: str, study: Study, places: Places, code: str | None, as_json: bool) -> None:
     """How far the study is. Writes nothing. Raises: ValueError."""
-    path = _folder(name, out)
-    planner = _existing(path, study, code)
+    planner = _existing(places, study, code)
     found = status(planner, planner.plan(), _workers(study))
     if as_json:
-        emit_json({"study": name, "run_dir": str(path), **found.to_dict()})
+        emit_json({"study": name, "run_dir": str(places.study), **found.to_dict()})
         return
     say(found.text)
     rows = [[cell, "running", f"{100 * share:.0f} %"] for cell, share in found.running.items()]
@@ -75,18 +93,11 @@ def show_status(name: str, study: Study, out: str | None, code: str | None, as_j
         emit_table("", ("cell", "state", "so far"), rows, left=3)
 
 
-def write_report(name: str, study: Study, out: str | None, code: str | None, as_json: bool) -> None:
+def write_report(name: str, study: Study, places: Places, code: str | None, as_json: bool) -> None:
     """Write what the study found so far, whoever runs it. Raises: ValueError, OSError."""
-    path = _folder(name, out)
-    _show(_written(_existing(path, study, code), name, path), path, as_json)
-
-
-def _folder(name: str, out: str | None) -> Path:
-    return Path(out) if out is not None else RUNS / f"compare-{name}"
-
-
-def _searches(study: Study) -> bool:
-    return any(before.search is not None for before in study.before.values())
+    planner = _existing(places, study, code)
+    places.study.mkdir(parents=True, exist_ok=True)
+    _show(_written(planner, name, places.study), places, as_json)
 
 
 def _workers(study: Study) -> int:
@@ -95,24 +106,28 @@ def _workers(study: Study) -> int:
     return study.workers or max(1, (cores or 1) // study.threads)
 
 
-def _check_version(path: Path, code: str | None) -> None:
-    if code is not None and code not in versions_in(path):
-        known = ", ".join(versions_in(path)) or "none"
-        raise ValueError(f"{path} holds no cells of code {code!r}; those it holds: {known}")
+def _check_version(places: Places, code: str | None) -> None:
+    versions = versions_in(places.cells)
+    if code is not None and code not in versions:
+        known = ", ".join(versions) or "none"
+        raise ValueError(f"{places.cells} holds no cells of code {code!r}; those it holds: {known}")
 
 
-def _existing(path: Path, study: Study, code: str | None) -> Planner:
+def _existing(places: Places, study: Study, code: str | None) -> Planner:
     """What is there of a study: of the code asked for, of the code here, or of the newest."""
-    check_same_study(path, study)
-    versions = versions_in(path)
-    if not versions:
-        raise ValueError(f"{path} holds no cells yet; run nasaug compare without this option")
-    _check_version(path, code)
-    here = Code(_searches(study)).version
-    chosen = code or (here if here in versions else next(iter(versions)))
+    check_folder(places.study, places.cells)
+    _check_version(places, code)
+    here, counts = Code().version, finished_cells(study, places.cells)
+    own = [version for version, cells in counts.items() if cells]
+    if code is None and not own and not (places.study / STUDY).exists():
+        raise ValueError(
+            f"{places.cells} holds no cells of this study yet; run nasaug compare without this "
+            "option"
+        )
+    chosen = code or (here if here in own or not own else own[0])
     if chosen != here:
         say(f"cells of other code: {chosen} (the code here is {here})")
-    return Planner(study, Store(path, chosen))
+    return Planner(study, Store(places.cells, chosen))
 
 
 def _run(planner: Planner, code: Code) -> bool:
@@ -121,7 +136,7 @@ def _run(planner: Planner, code: Code) -> bool:
     say(f"{status(planner, planner.plan(), workers).text}; {workers} side by side")
 
     def watch(cell: Cell, plan: Plan) -> None:
-        result = planner.store.result(cell.name)
+        result = planner.store.result(cell.identity)
         if result is not None:
             top1 = result.get("validation_top1")
             judged = "" if top1 is None else f" validation top-1 {100 * top1:.2f} %,"
@@ -138,12 +153,14 @@ def _written(planner: Planner, name: str, path: Path) -> dict[str, Any]:
     return summary
 
 
-def _show(summary: Mapping[str, Any], path: Path, as_json: bool) -> None:
+def _show(summary: Mapping[str, Any], places: Places, as_json: bool) -> None:
+    report = places.study / "report.html"
     if as_json:
-        emit_json({**summary, "run_dir": str(path), "report": str(path / "report.html")})
+        where = {"run_dir": str(places.study), "cells": str(places.cells), "report": str(report)}
+        emit_json({**summary, **where})
         return
-    emit_table(summary["question"], *compared_table(summary), left=4)
+    emit_table(summary["question"], *compared_table(summary), left=5)
     emit_table("", *arms_table(summary), left=2)
     for note in notes(summary):
         say(note)
-    say(f"report: {path / 'report.html'}")
+    say(f"report: {report}")

@@ -1,4 +1,8 @@
-"""Running a study's cells, several side by side, each in a process of its own."""
+"""Running a study's cells, several side by side, each in a process of its own.
+
+Other studies may run cells of the same folder at the same time: whoever holds a cell's log runs it,
+and the others wait for what it comes to.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from nasaug.comparing.cells import Cell
+from nasaug.comparing.identity import identity, is_table
 from nasaug.comparing.plan import Plan, Planner
 from nasaug.comparing.store import Store
 from nasaug.comparing.versions import Code
@@ -22,6 +28,7 @@ from nasaug.console import say
 from nasaug.training import write_atomically
 
 SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_FOR_OTHERS = 1.0
 GOODBYE_SECONDS = 30.0
 IN_USE = "another process is working in"
 Command = Callable[[str, Path, Path], list[str]]
@@ -31,6 +38,15 @@ def train_command(command: str, config: Path, folder: Path) -> list[str]:
     """The command of a cell: an ordinary run that resumes, in a process that ends with this one."""
     module = [sys.executable, "-m", "nasaug.comparing.cell", str(os.getpid())]
     return [*module, command, "--config", str(config), "--out", str(folder), "--resume", "--json"]
+
+
+@dataclass(frozen=True)
+class Running:
+    """`log` is the claim on the cell: it is closed when all about the cell is written."""
+
+    cell: Cell
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
 
 
 @dataclass
@@ -45,7 +61,7 @@ class Runner:
     workers: int
     code: Code | None = None
     command: Command = train_command
-    running: dict[str, tuple[Cell, subprocess.Popen[bytes]]] = field(default_factory=dict)
+    running: list[Running] = field(default_factory=list)
     tried: set[str] = field(default_factory=set)
 
     @property
@@ -56,84 +72,120 @@ class Runner:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for _, process in self.running.values():
+        for one in self.running:
             with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGINT)
+                one.process.send_signal(signal.SIGINT)
         deadline = time.monotonic() + GOODBYE_SECONDS
-        for _, process in self.running.values():
+        for one in self.running:
             try:
-                process.wait(max(0.0, deadline - time.monotonic()))
+                one.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                one.process.kill()
+                one.process.wait()
+            one.log.close()
         self.running.clear()
 
     def run(self, watch: Callable[[Cell, Plan], object]) -> bool:
-        """Run everything; `watch(cell, plan)` after every cell that ended.
+        """Run everything; `watch(cell, plan)` after every cell that ended here.
 
         Returns whether it was stopped because the code changed meanwhile.
         """
         plan, stale = self.planner.plan(), False
+        theirs: list[str] = []
         while True:
             if not stale and len(self.running) < self.workers:
-                ready, busy = self._ready(plan)
-                for cell in ready[: self.workers - len(self.running)]:
-                    stale = stale or (self.code is not None and self.code.changed())
-                    if not stale:
-                        self._start(cell)
-                if not self.running and (stale or not (ready or busy)):
-                    return stale
-            elif not self.running:
+                ready, theirs = self._ready(plan)
+                stale = self._fill(ready)
+                if not (self.running or ready or theirs):
+                    # Others may have finished something between the plan and the look.
+                    before, plan = plan, self.planner.plan()
+                    if plan == before:
+                        return stale
+            if stale and not self.running:
                 return stale
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-            ended = [one for one in self.running.values() if one[1].poll() is not None]
-            for cell, process in ended:
-                del self.running[cell.name]
-                self._end(cell, process.returncode)
-            if ended or not self.running:
-                plan = self.planner.plan()
-            for cell, _ in ended:
-                watch(cell, plan)
+            time.sleep(SECONDS_BETWEEN_LOOKS if self.running else SECONDS_FOR_OTHERS)
+            ended = [one for one in self.running if one.process.poll() is not None]
+            for one in ended:
+                self.running.remove(one)
+                self._end(one)
+            if ended or any(map(self.store.result, theirs)):
+                plan, theirs = self.planner.plan(), []
+            for one in ended:
+                watch(one.cell, plan)
 
-    def _ready(self, plan: Plan) -> tuple[list[Cell], bool]:
-        """Cells that can be started now, in their order; and whether others work on some."""
-        ready, busy = [], False
+    def _ready(self, plan: Plan) -> tuple[list[Cell], list[str]]:
+        """Cells that can be started now, in their order; and those that others work on."""
+        ready, theirs = [], []
+        own = {one.cell.identity for one in self.running} | self.tried
         for cell in plan.cells:
-            if cell.name in self.running or cell.name in self.tried:
+            if cell.identity in own:
                 continue
-            state = self.store.state(cell.name)
+            state = self.store.state(cell.identity)
             if state == "running":
-                busy = True
+                theirs.append(cell.identity)
             elif state in ("waiting", "failed") and all(map(self.store.result, cell.needs)):
                 ready.append(cell)
-        return ready, busy
+        return ready, theirs
+
+    def _fill(self, ready: list[Cell]) -> bool:
+        """Start cells while there is room; returns whether the code has changed."""
+        for cell in ready:
+            if len(self.running) >= self.workers:
+                break
+            if self.code is not None and self.code.changed():
+                return True
+            self._start(cell)
+        return False
 
     def _start(self, cell: Cell) -> None:
-        config, log = (self.store.beside(cell.name, ending) for ending in ("yaml", "log"))
-        write_atomically(config, dump_config(cell.config()))
-        self.store.forget_failure(cell.name)
-        threads = str(self.planner.study.threads)
-        command = self.command(cell.command, config, self.store.folder(cell.name))
-        with open(log, "wb") as file:
-            # A session of its own: Ctrl-C on the terminal reaches the study, which tells its cells.
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
-                start_new_session=True,
-            )
-        self.running[cell.name] = cell, process
+        """Unless another study has begun it at this moment."""
+        log = self.store.claim(cell.identity)
+        if log is None:
+            return
+        try:
+            process = self._begun(cell, log)
+        except BaseException:
+            log.close()
+            raise
+        self.running.append(Running(cell, process, log))
 
-    def _end(self, cell: Cell, code: int) -> None:
-        if code == 0 and self.store.result(cell.name) is not None:
-            shutil.rmtree(self.store.folder(cell.name) / "checkpoint", ignore_errors=True)
-            return
-        failure = self.store.fail(cell, code)
-        if failure.lines and IN_USE in failure.lines[-1]:
-            # Somebody looked at, or still worked in, its folder: it is started again.
-            self.store.forget_failure(cell.name)
-            return
-        self.tried.add(cell.name)
+    def _begun(self, cell: Cell, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        if identity(cell.config, self.store.root) != cell.identity:
+            raise ValueError(
+                f"a file that {cell.name} is made from changed while the study ran; start it again"
+            )
+        config, target = cell.config, cell.config.target
+        if is_table(target):
+            config = config.model_copy(update={"target": self.store.keep_table(target)})
+        text, folder = dump_config(config), self.store.folder(cell.identity)
+        path = self.store.beside(cell.identity, "yaml")
+        begun = folder / "config.yaml"
+        # The study that began it may have had its data elsewhere; nothing else can differ.
+        for file in (path, begun) if begun.exists() else (path,):
+            write_atomically(file, text)
+        self.store.forget_failure(cell.identity)
+        threads = str(self.planner.study.threads)
+        # A session of its own: Ctrl-C on the terminal reaches the study, which tells its cells.
+        return subprocess.Popen(
+            self.command(cell.command, path, folder),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+            start_new_session=True,
+        )
+
+    def _end(self, one: Running) -> None:
+        cell, code = one.cell, one.process.returncode
+        with one.log:
+            if code == 0 and self.store.result(cell.identity) is not None:
+                folder = self.store.folder(cell.identity)
+                shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+                return
+            failure = self.store.fail(cell.identity, code)
+            if failure.lines and IN_USE in failure.lines[-1]:
+                # Somebody looked at, or still worked in, its folder: it is started again.
+                self.store.forget_failure(cell.identity)
+                return
+        self.tried.add(cell.identity)
         say(f"{cell.name} {'diverged' if failure.diverged else 'failed'}: {failure.text}")

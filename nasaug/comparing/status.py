@@ -52,7 +52,7 @@ def status(planner: Planner, plan: Plan, workers: int) -> Status:
     """`workers` is how many cells run side by side."""
     store = planner.store
     counts = dict.fromkeys(("done", "running", "diverged", "failed", "waiting"), 0)
-    states: dict[str, State] = {cell.name: store.state(cell.name) for cell in plan.cells}
+    states: dict[str, State] = {cell.name: store.state(cell.identity) for cell in plan.cells}
     for state in states.values():
         counts[state] += 1
     counts["waiting"] += sum(later.runs for later in plan.later)
@@ -60,15 +60,15 @@ def status(planner: Planner, plan: Plan, workers: int) -> Status:
         cell.name: _share_done(store, cell) for cell in plan.cells if states[cell.name] == "running"
     }
     failures = {
-        name: failure
-        for name, state in states.items()
-        if state == "failed" and (failure := store.failure(name)) is not None
+        cell.name: failure
+        for cell in plan.cells
+        if states[cell.name] == "failed" and (failure := store.failure(cell.identity)) is not None
     }
     return Status(counts, running, failures, _left(store, plan, states, workers), workers)
 
 
 def _share_done(store: Store, cell: Cell) -> float:
-    return min(1.0, len(store.rows(cell.name)) / cell.epochs) if cell.epochs else 0.0
+    return min(1.0, len(store.rows(cell.identity)) / cell.epochs) if cell.epochs else 0.0
 
 
 def _left(store: Store, plan: Plan, states: dict[str, State], workers: int) -> float | None:
@@ -93,9 +93,9 @@ def _seconds_around(store: Store, done: Iterable[Cell]) -> float:
     """What a cell takes besides its epochs: starting, and judging at the end."""
     spent = []
     for cell in done:
-        began = store.beside(cell.name, "yaml").stat().st_mtime
-        took = (store.folder(cell.name) / "result.json").stat().st_mtime - began
-        spent.append(took - sum(float(row.get("seconds", 0)) for row in store.rows(cell.name)))
+        began = store.beside(cell.identity, "yaml").stat().st_mtime
+        took = (store.folder(cell.identity) / "result.json").stat().st_mtime - began
+        spent.append(took - sum(float(row.get("seconds", 0)) for row in store.rows(cell.identity)))
     # Negative where a cell was gone on with: then its epochs are not all of this time.
     return max(0.0, median(spent)) if spent else 0.0
 
@@ -107,5 +107,5 @@ def _seconds_per_epoch(
     for cell in cells:
         if cell.arm is not None and states[cell.name] in ("done", "running", "waiting"):
             own = seen.setdefault((cell.arm.target, cell.arm.method), [])
-            own += [float(row["seconds"]) for row in store.rows(cell.name) if "seconds" in row]
+            own += [float(row["seconds"]) for row in store.rows(cell.identity) if "seconds" in row]
     return {key: mean(seconds) for key, seconds in seen.items() if seconds}

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from nasaug.comparing.cells import Arm
-from nasaug.comparing.plan import QUANTITY, Match, Plan, Planner
+from nasaug.comparing.costs import QUANTITY
+from nasaug.comparing.maps import difference_maps
+from nasaug.comparing.plan import Match, Plan, Planner, finished_cells
 from nasaug.comparing.statistics import first_reaching, holm, mean_curve, mean_of, paired
-from nasaug.comparing.store import Store, versions_in
+from nasaug.comparing.store import Store
 from nasaug.study_config import Kind
 
 POOLED = "all"
@@ -25,26 +27,36 @@ def summarise(planner: Planner, plan: Plan, name: str) -> dict[str, Any]:
     """Everything that the study's outputs show."""
     study, store = planner.study, planner.store
     results = {arm: _results(store, plan, arm) for arm in plan.tuning}
-    matches = [_compared(planner, plan, match, results) for match in plan.matches]
-    pools = [*_pooled(planner, plan, results)]
-    arms = [_arm(planner, plan, arm, results) for arm in plan.tuning]
-    versions = versions_in(store.out)
+    comparisons = [
+        *_corrected(
+            [
+                *_pooled(planner, plan, results),
+                *(_compared(planner, match, results) for match in plan.matches),
+            ]
+        )
+    ]
+    single = [one for one in comparisons if one["target"] != POOLED]
+    arms = [_arm(planner, plan, arm, results) for arm in _in_order(planner, plan)]
+    versions = finished_cells(study, store.cells)
     return {
         "study": name,
         "question": study.question,
         "answer": study.answer,
         "targets": [_stem(target) for target in study.targets],
         "baseline": study.baseline,
-        "epochs": planner.cells.epochs,
+        "lengths": list(planner.cells.lengths),
         "warmup_epochs": planner.cells.warmup,
         "data": study.base.get("data", {}).get("name", "fashion-mnist-mini"),
         "code": store.version,
         "mixed_code": store.mixed(),
-        "other_code": {key: count for key, count in versions.items() if key != store.version},
+        "other_code": {
+            key: count for key, count in versions.items() if key != store.version and count
+        },
         "final": all(arm["final"] for arm in arms) and not plan.later,
         "arms": arms,
-        "comparisons": [*_corrected([*pools, *matches])],
-        "tuning": [_tuning(planner, plan, arm) for arm in plan.tuning],
+        "comparisons": comparisons,
+        "maps": difference_maps(arms, single, study.baseline),
+        "tuning": [_tuning(planner, plan, arm) for arm in _in_order(planner, plan)],
         "failed": [*_failures(store, plan)],
     }
 
@@ -53,9 +65,17 @@ def _stem(target: str) -> str:
     return Path(target).stem
 
 
+def _in_order(planner: Planner, plan: Plan) -> list[Arm]:
+    """The study's arms, then the references of other lengths, which came with their matches."""
+    return sorted(
+        plan.tuning,
+        key=lambda arm: (planner.study.targets.index(arm.target), arm not in planner.arms),
+    )
+
+
 def _results(store: Store, plan: Plan, arm: Arm) -> Results:
     """By seed."""
-    found = {seed: store.result(cell.name) for seed, cell in plan.finals[arm].items()}
+    found = {seed: store.result(cell.identity) for seed, cell in plan.finals[arm].items()}
     return {seed: result for seed, result in found.items() if result is not None}
 
 
@@ -68,19 +88,20 @@ def _arm(planner: Planner, plan: Plan, arm: Arm, results: Mapping[Arm, Results])
         "target": _stem(arm.target),
         "method": arm.method,
         "epochs": arm.epochs,
-        "longer": arm.epochs != planner.cells.epochs,
+        "longer": arm not in planner.arms,
         "lr": choice.rate,
         "said": choice.said,
         "n": len(runs),
         "planned": planned,
         "final": len(runs) == planned,
         "seeds": sorted(results[arm]),
+        "cells": [plan.finals[arm][seed].identity for seed in sorted(results[arm])],
         **{key: mean_of(_numbers(runs, field)).to_dict() for key, field in SCORES.items()},
         "train_macs": _spent(planner, arm, runs, "macs"),
         "train_seconds": _spent(planner, arm, runs, "time"),
         **{key: runs[0].get(key) if runs else None for key in ("macs", "params")},
         "diagnosis": {verdict: verdicts.count(verdict) for verdict in sorted({*verdicts} - {""})},
-        "reaches": _reaches(planner, arm, results, curves["validation"]),
+        "reaches": _reaches(planner, plan, arm, results, curves["validation"]),
         "curves": {part: _listed(curve) for part, curve in curves.items()},
     }
 
@@ -90,7 +111,7 @@ def _spent(
 ) -> float | None:
     """Mean cost of a run, with what counts as part of it."""
     own = mean_of(_numbers(runs, f"train_{QUANTITY[kind]}")).mean
-    counted = planner.counted(arm, kind)
+    counted = planner.costs.counted(arm, kind)
     return own + counted if own is not None and isinstance(counted, float) else None
 
 
@@ -100,7 +121,7 @@ def _numbers(runs: Iterable[Mapping[str, Any]], key: str) -> list[float]:
 
 def _curves(store: Store, plan: Plan, arm: Arm, results: Results) -> dict[str, dict[int, float]]:
     """Mean accuracies over the epochs of the finished runs."""
-    rows = [store.rows(plan.finals[arm][seed].name) for seed in results]
+    rows = [store.rows(plan.finals[arm][seed].identity) for seed in results]
     keys = {"validation": "top1", "train": "train_top1"}
     return {
         part: mean_curve(
@@ -115,37 +136,65 @@ def _listed(curve: Mapping[int, float]) -> dict[str, list[float]]:
 
 
 def _reaches(
-    planner: Planner, arm: Arm, results: Mapping[Arm, Results], curve: Mapping[int, float]
+    planner: Planner,
+    plan: Plan,
+    arm: Arm,
+    results: Mapping[Arm, Results],
+    curve: Mapping[int, float],
 ) -> int | None:
     """The epoch, warm-up included, at which the mean validation accuracy is that with which the
-    baseline ends; None if it never is."""
-    study = planner.study
-    against = study.against(arm.method) or arm.method
-    if arm.epochs != planner.cells.epochs:
+    baseline of the same length ends; None if it never is. A longer baseline's is that of the arm
+    that it is the reference of, the first of them."""
+    against, epochs = planner.study.against(arm.method) or arm.method, arm.epochs
+    if arm not in planner.arms:
         against = arm.method
-    end = results.get(Arm(arm.target, against, planner.cells.epochs), {})
+        epochs = next(match.arm.epochs for match in plan.matches if match.reference == arm)
+    end = results.get(Arm(arm.target, against, epochs), {})
     level = mean_of(_numbers(end.values(), "validation_top1")).mean
     if level is None:
         return None
     return first_reaching(list(curve), list(curve.values()), level)
 
 
-def _compared(
-    planner: Planner, plan: Plan, match: Match, results: Mapping[Arm, Results]
-) -> dict[str, Any]:
-    arm, other = match.arm, match.reference
-    planned = len(planner.study.seeds_of(arm.method))
-    pairs = _pairs(planner, match, results)
-    found = paired([a for a, _ in pairs], [b for _, b in pairs])
+def _compared(planner: Planner, match: Match, results: Mapping[Arm, Results]) -> dict[str, Any]:
     return {
-        "target": _stem(arm.target),
+        "target": _stem(match.arm.target),
+        **_difference(planner, [match], results),
+        "against_epochs": None if match.reference is None else match.reference.epochs,
+    }
+
+
+def _pooled(
+    planner: Planner, plan: Plan, results: Mapping[Arm, Results]
+) -> Iterable[dict[str, Any]]:
+    """The comparisons of methods that are tried on several targets, over all of these, length by
+    length."""
+    families: dict[tuple[str, int, Kind], list[Match]] = {}
+    for match in plan.matches:
+        key = match.arm.method, match.arm.epochs, match.kind
+        families.setdefault(key, []).append(match)
+    for own in families.values():
+        if len(own) > 1:
+            found = _difference(planner, own, results)
+            yield {"target": POOLED, **found, "against_epochs": None}
+
+
+def _difference(
+    planner: Planner, matches: Sequence[Match], results: Mapping[Arm, Results]
+) -> dict[str, Any]:
+    """Of a method at one length, at equal one thing, over the pairs of all `matches`."""
+    arm = matches[0].arm
+    pairs = [pair for match in matches for pair in _pairs(planner, match, results)]
+    found = paired([a for a, _ in pairs], [b for _, b in pairs])
+    planned = len(matches) * len(planner.study.seeds_of(arm.method))
+    return {
         "method": arm.method,
+        "epochs": arm.epochs,
         "against": planner.study.against(arm.method),
-        "equal": match.kind,
-        "epochs": None if other is None else other.epochs,
+        "equal": matches[0].kind,
         "planned": planned,
         "final": found.n == planned,
-        "unknown": match.unknown,
+        "unknown": next((match.unknown for match in matches if match.unknown), ""),
         **found.to_dict(),
     }
 
@@ -161,37 +210,15 @@ def _pairs(
     return [(ours[s]["top1"], theirs[s]["top1"]) for s in seeds if s in ours and s in theirs]
 
 
-def _pooled(
-    planner: Planner, plan: Plan, results: Mapping[Arm, Results]
-) -> Iterable[dict[str, Any]]:
-    """The comparisons of methods that are tried on several targets, over all of these."""
-    study = planner.study
-    for method in study.methods:
-        if len(study.of(method)) < 2 or study.against(method) is None:
-            continue
-        for kind in study.equals(method):
-            own = [m for m in plan.matches if m.arm.method == method and m.kind == kind]
-            pairs = [pair for match in own for pair in _pairs(planner, match, results)]
-            found = paired([a for a, _ in pairs], [b for _, b in pairs])
-            planned = len(own) * len(study.seeds_of(method))
-            yield {
-                "target": POOLED,
-                "method": method,
-                "against": study.against(method),
-                "equal": kind,
-                "epochs": None,
-                "planned": planned,
-                "final": found.n == planned,
-                "unknown": next((match.unknown for match in own if match.unknown), ""),
-                **found.to_dict(),
-            }
-
-
 def _corrected(comparisons: Sequence[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    """With Holm's p: a family are the methods on one target (or on all) at equal one thing."""
-    families = dict.fromkeys((one["target"], one["equal"]) for one in comparisons)
-    for family in families:
-        own = [one for one in comparisons if (one["target"], one["equal"]) == family]
+    """With Holm's p: a family are the methods on one target (or on all) at one length and at equal
+    one thing."""
+
+    def family(one: dict[str, Any]) -> tuple[str, int, str]:
+        return one["target"], one["epochs"], one["equal"]
+
+    for key in dict.fromkeys(map(family, comparisons)):
+        own = [one for one in comparisons if family(one) == key]
         for one, p in zip(own, holm([one["p"] for one in own]), strict=True):
             yield {**one, "holm": p, "family": sum(other["p"] is not None for other in own)}
 
@@ -220,10 +247,12 @@ def _tuning(planner: Planner, plan: Plan, arm: Arm) -> dict[str, Any]:
 def _failures(store: Store, plan: Plan) -> Iterable[dict[str, Any]]:
     """Cells that did not end well. Diverged tuning runs are a result, not a failure."""
     for cell in plan.cells:
-        failure = None if store.result(cell.name) is not None else store.failure(cell.name)
+        done = store.result(cell.identity) is not None
+        failure = None if done else store.failure(cell.identity)
         if failure is not None and not (failure.diverged and cell.tuning):
             yield {
                 "cell": cell.name,
+                "folder": cell.identity,
                 "code": failure.code,
                 "said": failure.text,
                 "lines": list(failure.lines),

@@ -1,14 +1,11 @@
-"""A study's tables, as Markdown and as CSV, made from its summary and nothing else.
+"""A study's tables, as text and as Markdown, made from its summary and nothing else.
 
-Accuracies are percent, differences percentage points. What is not known is a dash in Markdown and
-empty in CSV.
+Accuracies are percent, differences percentage points. What is not known is a dash.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nasaug.search import format_macs
@@ -22,9 +19,10 @@ ARM_COLUMNS = (
     "validation (%)", "train (%)", "training MACs", "time", "baseline's at", "MACs", "parameters",
 )  # fmt: skip
 COMPARED_COLUMNS = (
-    "target", "method", "against", "at", "its epochs", "n", "difference (points)", "95 % interval",
-    "p", "p (Holm)", "final",
+    "target", "method", "epochs", "against", "at", "its epochs", "n", "difference (points)",
+    "95 % interval", "p", "p (Holm)", "final",
 )  # fmt: skip
+MAP_NOTE = "Percentage points with 95 % intervals, and how the baseline of that length fits."
 TUNING_COLUMNS = ("target", "method", "epochs", "validation top-1 (%) by learning rate", "chosen")
 
 
@@ -52,14 +50,15 @@ def arms_table(summary: Row) -> Table:
 
 
 def compared_table(summary: Row) -> Table:
-    """A row for every comparison, and for those pooled over all targets."""
+    """A row for every comparison, and for those pooled over all targets of a length."""
     return COMPARED_COLUMNS, [
         [
             "all, pooled" if one["target"] == "all" else one["target"],
             one["method"],
+            str(one["epochs"]),
             one["against"],
             EQUAL[one["equal"]],
-            DASH if one["epochs"] is None else str(one["epochs"]),
+            DASH if one["against_epochs"] is None else str(one["against_epochs"]),
             count(one),
             one["unknown"] or points(one["difference"]),
             interval(one, signed=True),
@@ -69,6 +68,43 @@ def compared_table(summary: Row) -> Table:
         ]
         for one in summary["comparisons"]
     ]
+
+
+def map_tables(summary: Row) -> list[tuple[str, Table]]:
+    """Every map with its title: a row for every target, a column for every length."""
+    return [
+        (
+            f"{one['method']} against {one['against']}, {EQUAL[one['equal']]}",
+            (
+                ("target", "parameters", *(f"{epochs} epochs" for epochs in one["lengths"])),
+                [_map_row(row, one["lengths"]) for row in one["rows"]],
+            ),
+        )
+        for one in summary["maps"]
+    ]
+
+
+def _map_row(row: Row, lengths: Iterable[int]) -> list[str]:
+    cells = {cell["epochs"]: _map_cell(cell) for cell in row["cells"]}
+    size = DASH if row["params"] is None else f"{row['params']:,}"
+    return [row["target"], size, *(cells.get(epochs, DASH) for epochs in lengths)]
+
+
+def _map_cell(cell: Row) -> str:
+    if cell["n"] == 0:
+        return cell["unknown"] or DASH
+    spread = "" if cell["low"] is None else f" ({interval(cell, signed=True)})"
+    fits = verdict(cell["baseline_fits"])
+    said = f"; baseline {fits}" if fits else ""
+    return f"{points(cell['difference'])}{spread}, n = {count(cell)}{said}"
+
+
+def verdict(diagnosis: Mapping[str, int]) -> str:
+    """How runs fit: `under-fits`, or `under-fits in 2, undecided in 1`."""
+    if len(diagnosis) == 1:
+        return next(iter(diagnosis))
+    often = sorted(diagnosis.items(), key=lambda one: -one[1])
+    return ", ".join(f"{said} in {runs}" for said, runs in often)
 
 
 def tuning_table(summary: Row) -> Table:
@@ -156,12 +192,13 @@ def notes(summary: Row) -> list[str]:
         "interval. The learning rate of every arm was chosen on validation images, by runs with "
         "other seeds, from one grid that grows while its edge is the best.",
         "Differences are paired by target and seed (two-sided paired t-test); Holm corrects for "
-        "the methods that are compared on a target at equal one thing.",
+        "the methods that are compared on a target, at one length, at equal one thing.",
         f"Epochs come after {warmup}. At equal MACs and at equal time the other side is trained "
-        "so much longer (or shorter) that it costs the same: forward MACs of all passes times "
-        "images, or seconds as measured while the cells ran side by side.",
+        "so much longer (or shorter) that it costs the same, or is the study's own length that "
+        "costs as much within 5 %: forward MACs of all passes times images, or seconds as measured "
+        "while the cells ran side by side.",
         "Baseline's at: the first epoch, warm-up included, at which the mean validation "
-        "accuracy is that with which the baseline ends.",
+        "accuracy is that with which the baseline of the same length ends.",
     ]
     if not summary["final"]:
         found.append("Not finished: rows whose n is below what is planned are not final.")
@@ -175,7 +212,9 @@ def notes(summary: Row) -> list[str]:
         found.append(f"{cells} finished cells of other code, {version}, are kept apart.")
     if summary["mixed_code"]:
         versions = ", ".join(summary["mixed_code"])
-        found.append(f"These cells of code {summary['code']} were gone on with by {versions}.")
+        found.append(
+            f"Cells of code {summary['code']} were gone on with by {versions}, on request."
+        )
     return found
 
 
@@ -185,7 +224,8 @@ def markdown(summary: Row) -> str:
     parts += [
         f"Data: {summary['data']}. Code: {summary['code']}.",
         "## Differences",
-        _markdown_table(compared_table(summary), 4),
+        _markdown_table(compared_table(summary), 5),
+        *_map_parts(summary),
         "## Accuracies",
         _markdown_table(arms_table(summary), 2),
         "## Learning rates",
@@ -195,6 +235,12 @@ def markdown(summary: Row) -> str:
         f"**Answer:** {summary['answer']}",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _map_parts(summary: Row) -> list[str]:
+    tables = map_tables(summary)
+    parts = [part for title, table in tables for part in (f"{title}:", _markdown_table(table, 1))]
+    return ["## Map", MAP_NOTE, *parts] if parts else []
 
 
 def _markdown_table(table: Table, left: int) -> str:
@@ -207,44 +253,3 @@ def _markdown_table(table: Table, left: int) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-def csv_text(summary: Row) -> str:
-    """A line for every arm with its comparisons beside it, and for every pooled comparison.
-
-    Accuracies and differences are fractions here, so that nothing is lost.
-    """
-    fields = ["target", "method", "epochs", "longer", "lr", "n", "planned", "final"]
-    fields += [f"{part}_{key}" for part in ("test", "validation", "train") for key in _MEAN]
-    fields += ["train_macs", "train_seconds", "macs", "params", "reaches"]
-    fields += [f"{kind}_{key}" for kind in EQUAL for key in _COMPARED]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fields, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_csv_rows(summary, fields))
-    return text.getvalue()
-
-
-_MEAN = ("mean", "sd", "low", "high")
-_COMPARED = ("against", "epochs", "n", "difference", "low", "high", "p", "holm", "final")
-
-
-def _csv_rows(summary: Row, fields: Sequence[str]) -> Iterable[dict[str, Any]]:
-    for arm in summary["arms"]:
-        row = {key: arm[key] for key in fields if key in arm}
-        for part in ("test", "validation", "train"):
-            row |= {f"{part}_{key}": arm[part][key] for key in _MEAN}
-        yield row | ({} if arm["longer"] else _beside(summary, arm["target"], arm["method"]))
-    for method in dict.fromkeys(one["method"] for one in summary["comparisons"]):
-        pooled = _beside(summary, "all", method)
-        if pooled:
-            yield {"target": "all", "method": method, **pooled}
-
-
-def _beside(summary: Row, target: str, method: str) -> dict[str, Any]:
-    return {
-        f"{one['equal']}_{key}": one[key]
-        for one in summary["comparisons"]
-        if (one["target"], one["method"]) == (target, method)
-        for key in _COMPARED
-    }

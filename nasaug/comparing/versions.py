@@ -1,7 +1,7 @@
 """The version of the code that makes a cell: what it trains with, not how it is commented.
 
-A digest of the syntax trees of all that decides a training's numbers, docstrings left out, and the
-release of torch. An edited comment makes no new version; an edited step does.
+A digest of the syntax trees of all that decides the numbers of a training or a search, docstrings
+left out, and the release of torch. An edited comment makes no new version; an edited step does.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import nasaug
 
-ROOMS = ("nasaug.supernet", "nasaug.training", "nasaug.netaug")
-SEARCHING = ("nasaug.search",)
+# Searches are cells too, and one version has to do for all studies that share cells.
+ROOMS = ("nasaug.supernet", "nasaug.training", "nasaug.netaug", "nasaug.search")
 MODULES = (
     "nasaug.config",
     "nasaug.train_config",
@@ -24,15 +24,17 @@ MODULES = (
     "nasaug.pipelines.plan",
     "nasaug.pipelines.inside",
     "nasaug.pipelines.teacher",
+    "nasaug.pipelines.search",
+    "nasaug.pipelines.judging",
+    "nasaug.pipelines.supernet",
 )
 
 
 class Code:
     """The code as it lies on the disk. `version` is what it was when first asked."""
 
-    def __init__(self, searches: bool = False) -> None:
-        rooms = ROOMS + (SEARCHING if searches else ())
-        folders = [Path(_origin(room)).parent for room in rooms]
+    def __init__(self) -> None:
+        folders = [Path(_origin(room)).parent for room in ROOMS]
         self._files = [path for folder in folders for path in sorted(folder.glob("*.py"))]
         self._files += [Path(_origin(module)) for module in MODULES]
         self._stamps = self._stat()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import sys
@@ -10,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from nasaug.comparing import run as running
 from nasaug.comparing.cells import Cell
 from nasaug.comparing.plan import Plan, Planner
+from nasaug.comparing.runner import Runner
 from nasaug.comparing.store import Failure, State, Store
 from nasaug.study_config import Study
 
@@ -21,32 +25,32 @@ Answer = Callable[[Cell], dict[str, Any] | Failure | None]
 
 
 class Told(Store):
-    """A store that holds what it is told; nothing is on the disk."""
+    """A store that holds what it is told, by identities; nothing is on the disk."""
 
-    def __init__(self, out: Path) -> None:
-        super().__init__(out, "code")
+    def __init__(self, cells: Path) -> None:
+        super().__init__(cells, "code")
         self.results: dict[str, dict[str, Any]] = {}
         self.failures: dict[str, Failure] = {}
 
-    def result(self, name: str) -> dict[str, Any] | None:
-        return self.results.get(name)
+    def result(self, cell: str) -> dict[str, Any] | None:
+        return self.results.get(cell)
 
-    def failure(self, name: str) -> Failure | None:
-        return self.failures.get(name)
+    def failure(self, cell: str) -> Failure | None:
+        return self.failures.get(cell)
 
-    def state(self, name: str) -> State:
-        if name in self.results:
+    def state(self, cell: str) -> State:
+        if cell in self.results:
             return "done"
-        if name in self.failures:
-            return "diverged" if self.failures[name].diverged else "failed"
+        if cell in self.failures:
+            return "diverged" if self.failures[cell].diverged else "failed"
         return "waiting"
 
 
 class Played:
     """A study played to its end, or step by step, in no time. `order` are the cells as they ran."""
 
-    def __init__(self, study: Study, out: Path, answer: Answer) -> None:
-        self.store = Told(out)
+    def __init__(self, study: Study, cells: Path, answer: Answer) -> None:
+        self.store = Told(cells)
         self.planner = Planner(study, self.store)
         self.answer = answer
         self.order: list[Cell] = []
@@ -57,7 +61,7 @@ class Played:
     def step(self) -> bool:
         """Run the first cell that is waiting; whether there was one."""
         for cell in self.plan().cells:
-            if self.store.state(cell.name) == "waiting":
+            if self.store.state(cell.identity) == "waiting":
                 if not all(map(self.store.result, cell.needs)):
                     continue
                 found = self.answer(cell)
@@ -65,9 +69,9 @@ class Played:
                     continue
                 self.order.append(cell)
                 if isinstance(found, Failure):
-                    self.store.failures[cell.name] = found
+                    self.store.failures[cell.identity] = found
                 else:
-                    self.store.results[cell.name] = found
+                    self.store.results[cell.identity] = found
                 return True
         return False
 
@@ -165,9 +169,40 @@ class Kit:
         self._out = out
 
     def played(self, study: Study, answer: Answer) -> Played:
-        return Played(study, self._out / "study", answer)
+        return Played(study, self._out / "cells", answer)
 
 
 @pytest.fixture
 def kit(tmp_path: Path) -> Kit:
     return Kit(tmp_path)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Callable[..., str]:
+    """Writes tiny.yaml, with other keys where given, and returns its name."""
+
+    def write(**keys: Any) -> str:
+        given = {
+            "question": "Does it help?",
+            "targets": ["micro_10k"],
+            "seeds": 2,
+            "base": {
+                "in_channels": 1,
+                "data": {"name": "fashion-mnist-mini"},
+                "train": {"epochs": 3, "warmup_epochs": 0},
+            },
+            "methods": {"baseline": {}, "netaug": {"largest": "published"}},
+            "tune": {"grid": [0.1, 0.2, 0.3]},
+            "equal": ["epochs"],
+        }
+        (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(given | keys))
+        return "tiny.yaml"
+
+    return write
+
+
+@pytest.fixture
+def quickly(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Cells are stand-ins."""
+    monkeypatch.setattr(running, "Runner", functools.partial(Runner, command=stand_in))
+    return stand_in

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import yaml
 
-from nasaug.comparing import run as running
 from nasaug.comparing.cells import Cell
 from nasaug.comparing.runner import Runner
 from nasaug.workspace import is_in_use, lock_folder
@@ -23,44 +22,14 @@ Nasaug = Callable[..., Any]
 OUTPUTS = {"summary.json", "table.csv", "table.md", "report.html"}
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Callable[..., str]:
-    """Writes tiny.yaml, with other keys where given, and returns its name."""
-
-    def write(**keys: Any) -> str:
-        given = {
-            "question": "Does it help?",
-            "targets": ["micro_10k"],
-            "seeds": 2,
-            "base": {
-                "in_channels": 1,
-                "data": {"name": "fashion-mnist-mini"},
-                "train": {"epochs": 3, "warmup_epochs": 0},
-            },
-            "methods": {"baseline": {}, "netaug": {"largest": "published"}},
-            "tune": {"grid": [0.1, 0.2, 0.3]},
-            "equal": ["epochs"],
-        }
-        (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(given | keys))
-        return "tiny.yaml"
-
-    return write
-
-
-@pytest.fixture
-def quickly(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Cells are stand-ins."""
-    monkeypatch.setattr(running, "Runner", functools.partial(Runner, command=stand_in))
-    return stand_in
-
-
 def test_a_study_is_run_told_and_written(nasaug: Nasaug, study: Any, quickly: Any) -> None:
     done = nasaug("compare", study(), "--workers=3")
     assert done.code == 0
     assert "10 waiting of at least 10 cells; nothing is measured yet; 3 side by side" in done.said
     assert "10 done of at least 10 cells" in done.said
     assert "Does it help?" in done.out
-    assert {path.name for path in Path("runs/compare-tiny").iterdir()} >= OUTPUTS
+    found = {path.name for path in Path("runs/compare-tiny").iterdir()}
+    assert found == OUTPUTS | {"study.yaml", ".lock"}
     (line,) = [line for line in done.out.splitlines() if "equal epochs" in line]
     # Every seed differs by the same 1 point: an interval without width, and no p value.
     assert line.split()[:2] == ["micro_10k", "netaug"]
@@ -72,7 +41,9 @@ def test_json_is_the_summary(nasaug: Nasaug, study: Any, quickly: Any) -> None:
     done = nasaug("compare", study(), "--out=here", "--json", "--seeds=1")
     assert done.code == 0
     summary = json.loads(Path("here/summary.json").read_text())
-    assert done.json == summary | {"run_dir": "here", "report": "here/report.html"}
+    where = {"run_dir": "here", "cells": "cells", "report": "here/report.html"}
+    assert done.json == summary | where
+    assert {path.name for path in Path().iterdir()} >= {"here", "cells"}
     assert summary["final"]
     assert {arm["planned"] for arm in summary["arms"]} == {1}
 
@@ -149,7 +120,7 @@ def test_status_writes_nothing(
 
 def test_cells_of_other_code_are_kept_apart(nasaug: Nasaug, study: Any, quickly: Any) -> None:
     nasaug("compare", study(seeds=1))
-    cells = Path("runs/compare-tiny/cells")
+    cells = Path("runs/cells")
     (own,) = cells.iterdir()
     own.rename(cells / "0.0-older")
     done = nasaug("compare", study(seeds=1), "--report", "--json")
@@ -163,7 +134,7 @@ def test_cells_of_other_code_are_kept_apart(nasaug: Nasaug, study: Any, quickly:
     assert {arm["n"] for arm in done.json["arms"]} == {2}
     done = nasaug("compare", study(), "--code=0.0-oldest")
     assert done.code == 2
-    assert "holds no cells of code '0.0-oldest'; those it holds: " in done.said
+    assert "runs/cells holds no cells of code '0.0-oldest'; those it holds: " in done.said
 
 
 @pytest.mark.parametrize(
@@ -201,9 +172,11 @@ def test_cells_of_other_code_are_kept_apart(nasaug: Nasaug, study: Any, quickly:
         ({"targets": ["micro_11k"]}, (), "unknown target 'micro_11k': did you mean 'micro_10k'"),
         ({}, ("--data=fashion",), "unknown data set 'fashion'"),
         ({}, ("--set=base.train.epoch=3",), "unknown key 'train.epoch': did you mean 'train.ep"),
-        ({}, ("--report",), "holds no cells yet"),
-        ({}, ("--status",), "holds no cells yet"),
+        ({}, ("--report",), "holds no cells of this study yet"),
+        ({}, ("--status",), "holds no cells of this study yet"),
         ({}, ("--status", "--report"), "two questions; ask one"),
+        ({}, ("--cells=runs/compare-tiny",), "is where the cells of all studies lie"),
+        ({"lengths": [2, 3]}, (), "base.train.epochs is decided by lengths; leave it out of base"),
     ],
 )
 def test_mistakes_are_found_before_anything_runs(
@@ -221,16 +194,16 @@ def test_mistakes_are_found_before_anything_runs(
     assert quickly.log == []
 
 
-def test_unknown_studies_and_other_ones_are_refused(
+def test_unknown_studies_and_other_folders_are_refused(
     nasaug: Nasaug, study: Any, quickly: Any
 ) -> None:
     done = nasaug("compare", "mirco")
     assert (done.code, "unknown study 'mirco': did you mean 'micro'" in done.said) == (2, True)
     assert "name a study" in nasaug("compare").said
-    nasaug("compare", study(seeds=1))
-    done = nasaug("compare", study(seeds=1), "--epochs=4")
-    assert done.code == 2
-    assert "holds another study (base: " in done.said and "choose another --out" in done.said
+    Path("mine").mkdir()
+    Path("mine/text.txt").write_text("mine")
+    done = nasaug("compare", study(), "--out=mine")
+    assert (done.code, "mine is not empty and holds no study" in done.said) == (2, True)
 
 
 def test_one_process_runs_a_study_at_a_time(nasaug: Nasaug, study: Any, quickly: Any) -> None:
@@ -256,7 +229,7 @@ def real_study(study: Any, clothes: Path) -> str:
         "data": {"name": "fashion-mnist", "dir": str(clothes)},
         "train": {"epochs": 2, "warmup_epochs": 0, "batch_size": 64, "bn_images": 64},
     }
-    tune = {"grid": [0.1, 0.4], "extend": False, "epochs": 1, "longer": False}
+    tune = {"grid": [0.1, 0.4], "extend": False, "share": 0.5, "longer": False}
     written: str = study(base=base, tune=tune, equal=["epochs", "macs"], seeds=1)
     return written
 
@@ -275,7 +248,7 @@ def test_real_cells_killed_asked_and_gone_on_with(
     process = shell.nasaug("compare", path, "--workers=1", "--out=out")
 
     def cells(ending: str) -> list[Path]:
-        return list(Path("out/cells").glob(f"*/*/{ending}"))
+        return list(Path("cells").glob(f"*/*/{ending}"))
 
     wait_for(lambda: cells("result.json"))
     done_before = {path.parent.name for path in cells("result.json")}
@@ -290,7 +263,9 @@ def test_real_cells_killed_asked_and_gone_on_with(
     wait_for(lambda: not any(is_in_use(lock.parent) for lock in cells(".lock")), 20)
     times = {path: path.stat().st_mtime_ns for path in cells("result.json")}
 
-    done = nasaug("compare", path, "--workers=1", "--out=out", "--json")
+    # The data may lie elsewhere by then.
+    shutil.copytree(clothes, "moved")
+    done = nasaug("compare", path, "--workers=1", "--out=out", "--json", "--data-dir=moved")
     assert done.code == 0
     assert all(path.stat().st_mtime_ns == before for path, before in times.items())
     assert done_before <= {path.parent.name for path in cells("result.json")}
@@ -308,6 +283,6 @@ def test_real_cells_killed_asked_and_gone_on_with(
     for row in summary["comparisons"]:
         assert (row["n"], row["low"], row["p"]) == (1, None, None)
     assert {path.name for path in Path("out").iterdir()} >= OUTPUTS
-    saved = next(path for path in Path("out/cells").glob("*/*-netaug-e2-*/config.yaml"))
+    saved = next(path for path in Path("cells").glob("*/*-netaug-e2-*/config.yaml"))
     config = yaml.safe_load(saved.read_text())
     assert (config["threads"], config["method"]) == (1, "netaug")

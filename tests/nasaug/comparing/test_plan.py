@@ -33,7 +33,7 @@ def test_a_cell_is_base_method_and_what_the_study_decides(kit: Any) -> None:
     methods = {"baseline": {}, "mine": {"method": "netaug", "netaug": {"alpha": 0.5}}}
     study = kit.study(base=base, methods=methods, threads=2)
     cells = kit.played(study, kit.trained).planner.cells
-    config = cells.final(Arm("micro_10k", "mine", 7), 0.3, 4).config()
+    config = cells.final(Arm("micro_10k", "mine", 7), 0.3, 4).config
     assert (config.target, config.seed, config.threads, config.method) == (
         "micro_10k", 4, 2, "netaug",
     )  # fmt: skip
@@ -106,11 +106,11 @@ def test_longer_baselines_may_keep_the_rate(kit: Any) -> None:
 
 
 def test_shorter_tuning_keeps_the_proportion(kit: Any) -> None:
-    study = kit.study(equal=["macs"], tune={"grid": [0.1, 0.2, 0.4], "epochs": 4})
+    study = kit.study(equal=["macs"], tune={"grid": [0.1, 0.2, 0.4], "share": 0.5})
     played = kit.played(study, thrice(kit))
     played.play()
     lengths = {(c.arm.epochs, c.name.split("-")[3]) for c in played.order if c.tuning}
-    # (4 + 2) of (10 + 2) epochs is half: half of 36 less the warm-up of 2.
+    # Half of 10 + 2 and of 34 + 2 epochs, less the warm-up of 2.
     assert lengths == {(10, "e4"), (34, "e16")}
 
 
@@ -146,14 +146,13 @@ def test_runs_before_are_made_first_and_may_count(kit: Any) -> None:
     first = played.plan().cells[:2]
     assert [cell.name for cell in first] == ["before-micro_10k-searched", "before-teacher"]
     assert [cell.command for cell in first] == ["search", "train"]
-    (search, teacher) = (cell.config() for cell in first)
+    search, teacher = (cell.config for cell in first)
     assert (search.target, search.budget, search.in_channels) == ("micro_10k", 2_000_000, 1)
     assert (teacher.target, teacher.method, teacher.train.epochs) == ("micro_40k", "baseline", 10)
     plan = played.play()
-    folder = played.store.folder
     final = plan.finals[HELPED][0]
-    assert final.config().largest == str(folder("before-micro_10k-searched"))
-    assert final.needs == ("before-micro_10k-searched",)
+    assert final.config.largest == str(played.store.folder(first[0].identity))
+    assert final.needs == (first[0].identity,)
     lengths = {m.arm.method: m.reference.epochs for m in plan.matches if m.reference}
     # NetAug: 36 of the baseline's epochs, and the search as much as 6 more, less the warm-up.
     assert lengths == {"netaug": 40, "kd": 10}
@@ -191,7 +190,7 @@ def test_a_run_before_may_differ_by_target(kit: Any) -> None:
     }
     methods = {"baseline": {}, "netaug": {"largest": "before:searched"}}
     study = kit.study(targets=["micro_10k", "micro_40k"], methods=methods, before=before)
-    configs = [c.config() for c in kit.played(study, kit.trained).plan().cells if c.arm is None]
+    configs = [c.config for c in kit.played(study, kit.trained).plan().cells if c.arm is None]
     assert [(c.budget, c.trials) for c in configs] == [(2_000_000, 5), (8_000_000, 5)]
 
 
@@ -316,9 +315,11 @@ def test_any_order_of_finishing_comes_to_the_same_plan(kit: Any) -> None:
     forward = kit.played(study, answer).play()
     backward = kit.played(study, answer)
     while True:
-        waiting = [c for c in backward.plan().cells if backward.store.state(c.name) == "waiting"]
+        waiting = [
+            c for c in backward.plan().cells if backward.store.state(c.identity) == "waiting"
+        ]
         if not waiting:
             break
         cell = waiting[-1]
-        backward.store.results[cell.name] = answer(cell)
+        backward.store.results[cell.identity] = answer(cell)
     assert backward.plan() == forward

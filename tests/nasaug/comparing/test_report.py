@@ -19,11 +19,11 @@ from scipy import stats
 
 from nasaug.comparing.cells import Cell
 from nasaug.comparing.report import report_page, write_outputs
+from nasaug.comparing.spreadsheet import csv_text
 from nasaug.comparing.summary import summarise
 from nasaug.comparing.tables import (
     arms_table,
     compared_table,
-    csv_text,
     duration,
     markdown,
     notes,
@@ -121,7 +121,10 @@ def test_comparisons_are_scipys_paired_tests(summary: dict[str, Any]) -> None:
             assert found["difference"] == pytest.approx(np.mean(ours) - np.mean(theirs))
             interval = expected.confidence_interval(0.95)
             assert found["low"] == pytest.approx(interval.low)
-            assert found["epochs"] == (10 if kind == "epochs" else 34)
+            assert (found["epochs"], found["against_epochs"]) == (
+                10,
+                10 if kind == "epochs" else 34,
+            )
             assert (found["n"], found["final"], found["against"]) == (3, True, "baseline")
 
 
@@ -148,7 +151,7 @@ def test_what_costs_the_same_has_the_same_difference_at_equal_macs(summary: dict
     rows = [one(summary["comparisons"], target="micro_10k", method="twice", equal=kind)
             for kind in ("epochs", "macs")]  # fmt: skip
     assert rows[0]["difference"] == rows[1]["difference"]
-    assert rows[1]["epochs"] == 10
+    assert rows[1]["against_epochs"] == 10
 
 
 @pytest.mark.parametrize("stop", [0, 1, 7, 30, 45])
@@ -189,7 +192,7 @@ def test_markdown_tables_are_whole(summary: dict[str, Any]) -> None:
         lines = table.strip().splitlines()
         assert len({line.count("|") for line in lines}) == 1
         assert set(lines[1]) <= set("|-: ")
-    assert "| micro_10k | netaug | baseline | equal MACs | 34 | 3 |" in text
+    assert "| micro_10k | netaug | 10 | baseline | equal MACs | 34 | 3 |" in text
     assert "all, pooled" in text
     assert text.startswith("# tiny\n\n**Question:** Does it help?\n")
     assert text.endswith("**Answer:** not run yet\n")
@@ -204,7 +207,7 @@ def test_csv_holds_the_summary(summary: dict[str, Any]) -> None:
     compared = one(summary["comparisons"], target="micro_40k", method="netaug", equal="macs")
     assert float(row["test_mean"]) == arm["test"]["mean"]
     assert float(row["macs_p"]) == compared["p"]
-    assert int(row["macs_epochs"]) == 34
+    assert int(row["macs_against_epochs"]) == 34
     assert row["time_p"] == ""
 
 
@@ -258,10 +261,12 @@ def test_failures_and_other_code_are_named(kit: Any, tmp_path: Path) -> None:
         return kit.trained(cell, kit.best_at(0.2)(cell))
 
     played = kit.played(kit.study(), answer)
-    other = played.store.out / "cells" / "older" / "cell"
-    other.mkdir(parents=True)
-    (other / "result.json").write_text("{}")
-    found = summarise(played.planner, played.play(), "tiny")
+    plan = played.play()
+    other = played.store.cells / "older"
+    for folder in (plan.cells[0].identity, "of-another-study"):
+        (other / folder).mkdir(parents=True)
+        (other / folder / "result.json").write_text('{"validation_top1": 0.5}')
+    found = summarise(played.planner, plan, "tiny")
     assert [row["cell"] for row in found["failed"]] == ["micro_10k-netaug-e10-lr0.2-s1"]
     said = " ".join(notes(found))
     assert "Failed: micro_10k-netaug-e10-lr0.2-s1 (exit code 1: nasaug: no space" in said
@@ -278,7 +283,7 @@ def test_epochs_to_the_baselines_final_accuracy(kit: Any, tmp_path: Path) -> Non
     rising = {"baseline": [0.1, 0.3, 0.5], "netaug": [0.2, 0.5, 0.6]}
     for arm, cells in plan.finals.items():
         for cell in cells.values():
-            folder = played.store.folder(cell.name)
+            folder = played.store.folder(cell.identity)
             folder.mkdir(parents=True)
             rows = [{"epoch": e, "top1": v, "train_top1": v}
                     for e, v in enumerate(rising[arm.method], 1)]  # fmt: skip

@@ -1,33 +1,74 @@
-"""Where cells lie, what their folders say, which study a folder holds, which code made it."""
+"""Where cells lie, what their folders say, what a study's folder may hold, which code made it."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from nasaug.comparing.store import Failure, Store, check_same_study, versions_in
+from nasaug.comparing.plan import finished_cells
+from nasaug.comparing.store import Failure, Store, versions_in
+from nasaug.comparing.studies import check_folder
 from nasaug.comparing.versions import Code, syntax
 from nasaug.training import TrainingFailed
 from nasaug.training.monitor import Monitor
 
 
-def test_a_failure_is_its_end_and_its_last_lines(kit: Any, tmp_path: Path) -> None:
+def test_a_failure_is_its_end_and_its_last_lines(tmp_path: Path) -> None:
     store = Store(tmp_path, "code")
-    store.prepare(kit.study())
-    cell = next(iter(kit.played(kit.study(), kit.trained).plan().cells))
+    store.root.mkdir()
     lines = [f"line {index}\n" for index in range(40)] + ["\n", "nasaug: no space left\n"]
-    store.beside(cell.name, "log").write_text("".join(lines))
-    failure = store.fail(cell, 1)
-    assert failure == store.failure(cell.name)
+    store.beside("one", "log").write_text("".join(lines))
+    failure = store.fail("one", 1)
+    assert failure == store.failure("one")
     assert failure.lines[0] == "line 29" and len(failure.lines) == 12
     assert failure.text == "exit code 1: nasaug: no space left"
-    assert store.state(cell.name) == "failed"
-    store.forget_failure(cell.name)
-    assert store.state(cell.name) == "waiting"
+    assert store.state("one") == "failed"
+    store.forget_failure("one")
+    assert store.state("one") == "waiting"
+
+
+def test_one_at_a_time_may_run_a_cell(tmp_path: Path) -> None:
+    ours, theirs = Store(tmp_path, "code"), Store(tmp_path, "code")
+    log = ours.claim("one")
+    assert log is not None
+    log.write(b"began\n")
+    log.flush()
+    assert theirs.claim("one") is None
+    assert [store.state("one") for store in (ours, theirs)] == ["running", "running"]
+    log.close()
+    assert theirs.state("one") == "waiting"
+    assert ours.beside("one", "log").read_text() == "began\n"
+    again = theirs.claim("one")
+    assert again is not None
+    assert ours.beside("one", "log").read_text() == ""
+    again.close()
+
+
+def test_what_was_finished_meanwhile_is_not_begun_again(tmp_path: Path) -> None:
+    store = Store(tmp_path, "code")
+    store.folder("one").mkdir(parents=True)
+    store.beside("one", "log").write_text("what it said")
+    (store.folder("one") / "result.json").write_text('{"top1": 0.5}')
+    assert store.claim("one") is None
+    assert store.beside("one", "log").read_text() == "what it said"
+
+
+def test_a_claim_lasts_as_long_as_the_process_that_writes(tmp_path: Path) -> None:
+    """A study that is killed cannot let go of what its cell still writes."""
+    store = Store(tmp_path, "code")
+    log = store.claim("one")
+    assert log is not None
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=log)
+    log.close()
+    assert store.state("one") == "running"
+    process.communicate(b"\n")
+    assert store.state("one") == "waiting"
 
 
 def test_an_end_without_a_word_is_told_too() -> None:
@@ -64,15 +105,19 @@ def test_what_a_search_cost_is_its_supernets_training(tmp_path: Path) -> None:
     assert store.cost("before-searched") == {"macs": 12, "seconds": 3.5}
 
 
-def test_versions_are_kept_apart_and_counted(kit: Any, tmp_path: Path) -> None:
-    assert versions_in(tmp_path) == {}
+def test_versions_are_kept_apart_and_a_studys_own_cells_counted(kit: Any, tmp_path: Path) -> None:
+    assert versions_in(tmp_path) == []
+    study = kit.study()
+    cell = kit.played(study, kit.trained).plan().cells[0]
     for version in ("old", "new"):
-        store = Store(tmp_path, version)
-        store.prepare(kit.study())
-        store.folder("one").mkdir()
-    (Store(tmp_path, "old").folder("one") / "result.json").write_text('{"top1": 0.5}')
-    assert versions_in(tmp_path) == {"new": 0, "old": 1}
-    assert Store(tmp_path, "new").result("one") is None
+        for name in (cell.identity, "of-another-study"):
+            Store(tmp_path, version).folder(name).mkdir(parents=True)
+    for name in (cell.identity, "of-another-study"):
+        result = Store(tmp_path, "old").folder(name) / "result.json"
+        result.write_text('{"validation_top1": 0.5}')
+    assert versions_in(tmp_path) == ["new", "old"]
+    assert finished_cells(study, tmp_path) == {"new": 0, "old": 1}
+    assert Store(tmp_path, "new").result(cell.identity) is None
     store = Store(tmp_path, "old")
     assert store.mixed() == []
     for version in ("old", "newer", "newer"):
@@ -80,52 +125,22 @@ def test_versions_are_kept_apart_and_counted(kit: Any, tmp_path: Path) -> None:
     assert store.mixed() == ["newer"]
 
 
-@pytest.mark.parametrize(
-    ("keys", "said"),
-    [
-        ({"base": {"in_channels": 3}}, "another study .base: .* there, .* here.; choose another"),
-        ({"methods": {"baseline": {}, "netaug": {"netaug": {"alpha": 2}}}}, "methods.netaug"),
-        ({"before": {"it": {"search": {"budget": "3M"}}}}, "before.it"),
-        ({"baseline": "netaug"}, "baseline: baseline there, netaug here"),
-    ],
-)
-def test_another_study_is_refused(
-    kit: Any, tmp_path: Path, keys: dict[str, Any], said: str
-) -> None:
-    before = {"it": {"search": {"budget": "2M"}}}
-    Store(tmp_path, "code").prepare(kit.study(before=before))
-    with pytest.raises(ValueError, match=said):
-        check_same_study(tmp_path, kit.study(**({"before": before} | keys)))
-
-
-def test_a_study_may_grow(kit: Any, tmp_path: Path) -> None:
-    Store(tmp_path, "code").prepare(kit.study())
-    methods = {
-        "baseline": {"seeds": 9},
-        "netaug": {"largest": "published", "equal": ["macs"]},
-        "kd": {"distill": {"teacher": "before:teacher"}},
-    }
-    check_same_study(
-        tmp_path,
-        kit.study(
-            methods=methods,
-            before={"teacher": {"train": {}}},
-            seeds=8,
-            targets=["micro_10k", "micro_40k"],
-            tune={"grid": [0.1, 0.8]},
-            answer="yes",
-            workers=3,
-        ),
-    )
-
-
-def test_a_folder_of_something_else_is_refused(kit: Any, tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    cells = tmp_path / "cells"
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(ValueError, match="is not empty and holds no study"):
-        check_same_study(tmp_path, kit.study())
-    with pytest.raises(ValueError, match=r"mine.txt is a file"):
-        check_same_study(tmp_path / "mine.txt", kit.study())
-    check_same_study(tmp_path / "new", kit.study())
+    with pytest.raises(ValueError, match="is not empty and holds no study; choose another --out"):
+        check_folder(tmp_path, cells)
+    with pytest.raises(ValueError, match=r"--out must be a folder, but .*mine.txt is a file"):
+        check_folder(tmp_path / "mine.txt", cells)
+    with pytest.raises(ValueError, match=r"--cells must be a folder, but .*mine.txt is a file"):
+        check_folder(tmp_path / "new", tmp_path / "mine.txt")
+    with pytest.raises(ValueError, match="where the cells of all studies lie; choose another"):
+        check_folder(cells, tmp_path / "new" / ".." / "cells")
+    check_folder(tmp_path / "new", cells)
+    (tmp_path / "new").mkdir()
+    for name in (".lock", "study.yaml", "table.md"):
+        (tmp_path / "new" / name).write_text("")
+        check_folder(tmp_path / "new", cells)
 
 
 def test_syntax_is_without_comments_and_docstrings() -> None:
@@ -166,5 +181,4 @@ def test_the_version_of_the_code_is_what_it_trains_with(
 def test_the_code_of_this_project_has_a_version() -> None:
     version = Code().version
     assert version == Code().version
-    assert version != Code(searches=True).version
     assert f"torch{torch.__version__.partition('+')[0]}" in version

@@ -13,14 +13,8 @@ from hypothesis import strategies as st
 from nasaug.comparing.checks import check_cells
 from nasaug.comparing.plan import Planner
 from nasaug.comparing.store import Store
-from nasaug.study_config import (
-    NOT_RUN,
-    Study,
-    built_in_studies,
-    dump_study,
-    load_study,
-    study_path,
-)
+from nasaug.comparing.studies import built_in_studies, dump_study, load_study, study_path
+from nasaug.study_config import NOT_RUN, Study
 
 TINY: dict[str, Any] = {
     "question": "Does it help?",
@@ -95,8 +89,30 @@ def load(tmp_path: Path) -> Any:
         ),
         (
             {"methods": {"baseline": {}, "netaug": {"train": {"epochs": 3}}}},
-            "methods.netaug.train.epochs is decided by base.train.epochs",
+            "methods.netaug.train.epochs is decided by lengths",
         ),
+        ({"lengths": []}, r"lengths: lengths are one or more .* from 1 to 10,000, but got \[\]"),
+        ({"lengths": [5, 5]}, r"different numbers of epochs, .* but got \[5, 5\]"),
+        ({"lengths": [0, 5]}, r"from 1 to 10,000, but got \[0, 5\]"),
+        ({"lengths": ["long"]}, "lengths.0 must be a valid integer"),
+        (
+            {"lengths": [5], "base": {"train": {"epochs": 5}}},
+            "base.train.epochs is decided by lengths; leave it out of base",
+        ),
+        (
+            {"lengths": [5, 9], "methods": {"baseline": {}, "netaug": {"lengths": [5, 7]}}},
+            r"methods.netaug.lengths must be among .*, \[5, 9\], but got \[5, 7\]; add them",
+        ),
+        (
+            {"methods": {"baseline": {}, "netaug": {"lengths": [5]}}},
+            r"among the study's lengths, \[\], but got \[5\]; add them to lengths",
+        ),
+        (
+            {"lengths": [5, 9], "methods": {"baseline": {"lengths": [9]}, "netaug": {}}},
+            "for its lengths too; add them to methods.baseline.lengths",
+        ),
+        ({"tune": {"share": 0}}, "tune.share must be greater than 0, but got 0"),
+        ({"tune": {"share": 1.5}}, "tune.share must be less than or equal to 1, but got 1.5"),
         ({"base": {"train": {"lr": 0.1}}}, "base.train.lr is decided by tune.grid"),
         ({"base": {"method": "netaug"}}, "base.method is decided by methods"),
         ({"targets": []}, "targets must hold at least one name"),
@@ -149,6 +165,14 @@ def test_a_method_is_its_name_unless_it_says(load: Any) -> None:
     assert study.equals("mine") == ("epochs", "macs", "time")
 
 
+def test_lengths_are_sorted_and_a_method_may_have_fewer(load: Any) -> None:
+    methods = {"baseline": {}, "netaug": {"lengths": [20, 5]}}
+    study = load(lengths=[20, 5, 10], methods=methods)
+    assert (study.lengths, study.lengths_of("baseline")) == ((5, 10, 20), (5, 10, 20))
+    assert study.lengths_of("netaug") == (5, 20)
+    assert load().lengths_of("netaug") is None
+
+
 def test_set_reaches_every_key(load: Any) -> None:
     study = load(("seeds=4", "base.train.epochs=7", "methods.netaug.netaug.alpha=0.5"))
     assert (len(study.seeds), study.base["train"]["epochs"]) == (4, 7)
@@ -184,7 +208,7 @@ def test_every_cell_of_a_built_in_study_is_legal(name: str, tmp_path: Path) -> N
     plan = planner.plan()
     assert plan.cells
     for cell in plan.cells:
-        assert cell.config().target
+        assert cell.config.target
 
 
 @pytest.mark.parametrize("name", sorted(built_in_studies()))
