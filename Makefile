@@ -42,6 +42,7 @@ bench: $(VENV)/.test-extras
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/options.py
 	$(BIN)/python benchmarks/communication.py
+	$(BIN)/python benchmarks/cells.py
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,6 +13,12 @@ from nasaug.cli import json_option
 @click.option("--status", "asks", is_flag=True, help="How far it is, and the time left.")
 @click.option("--report", "reports", is_flag=True, help="Write the tables of what is done so far.")
 @click.option(
+    "--publish",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False),
+    help="Write what is done so far into FOLDER/results.md, beside other published studies.",
+)
+@click.option(
     "--set",
     "sets",
     multiple=True,
@@ -40,6 +46,7 @@ def command(
     listing: bool,
     asks: bool,
     reports: bool,
+    publish: str | None,
     sets: tuple[str, ...],
     data: str | None,
     data_dir: str | None,
@@ -59,7 +66,13 @@ def command(
     may be stopped and started at any time.
     """
     from nasaug.comparing.listing import list_studies
-    from nasaug.comparing.run import Places, run_study, show_status, write_report
+    from nasaug.comparing.run import (
+        Places,
+        publish_results,
+        run_study,
+        show_status,
+        write_report,
+    )
     from nasaug.comparing.studies import load_study
 
     if listing:
@@ -67,8 +80,8 @@ def command(
         return
     if study is None:
         raise click.UsageError("name a study: a YAML file, or one of nasaug compare --list")
-    if asks and reports:
-        raise click.UsageError("--status and --report are two questions; ask one")
+    if asks + reports + (publish is not None) > 1:
+        raise click.UsageError("--status, --report and --publish are different questions; ask one")
     keys = {
         "base.data.name": data,
         "base.data.dir": data_dir,
@@ -77,5 +90,9 @@ def command(
         "workers": workers,
     }
     name, loaded = load_study(study, sets, keys)
+    places = Places.of(name, out, cells)
+    if publish is not None:
+        publish_results(name, loaded, places, code, as_json, publish)
+        return
     action = show_status if asks else write_report if reports else run_study
-    action(name, loaded, Places.of(name, out, cells), code, as_json)
+    action(name, loaded, places, code, as_json)

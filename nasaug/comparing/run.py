@@ -12,6 +12,7 @@ from nasaug.comparing.cells import Cell
 from nasaug.comparing.checks import check_cells
 from nasaug.comparing.plan import Plan, Planner, finished_cells
 from nasaug.comparing.report import write_outputs
+from nasaug.comparing.results import publish
 from nasaug.comparing.runner import Runner
 from nasaug.comparing.status import status
 from nasaug.comparing.store import Store, versions_in
@@ -98,6 +99,20 @@ def write_report(name: str, study: Study, places: Places, code: str | None, as_j
     planner = _existing(places, study, code)
     places.study.mkdir(parents=True, exist_ok=True)
     _show(_written(planner, name, places.study), places, as_json)
+
+
+def publish_results(
+    name: str, study: Study, places: Places, code: str | None, as_json: bool, folder: str
+) -> None:
+    """The same, and put it on the results page in `folder`. Raises: ValueError, OSError."""
+    planner = _existing(places, study, code)
+    places.study.mkdir(parents=True, exist_ok=True)
+    summary = _written(planner, name, places.study)
+    page = publish(Path(folder), summary)
+    if as_json:
+        emit_json({"study": name, "page": str(page)})
+        return
+    say(f"{name} is on {page}")
 
 
 def _workers(study: Study) -> int:

@@ -218,32 +218,34 @@ def notes(summary: Row) -> list[str]:
     return found
 
 
-def markdown(summary: Row) -> str:
-    """The whole study as a page of Markdown."""
-    parts = [f"# {summary['study']}", f"**Question:** {summary['question']}"]
+def markdown(summary: Row, level: int = 1) -> str:
+    """The whole study as Markdown, under a heading of that level."""
+    head, inner = "#" * level, "#" * (level + 1)
+    parts = [f"{head} {summary['study']}", f"**Question:** {summary['question']}"]
     parts += [
         f"Data: {summary['data']}. Code: {summary['code']}.",
-        "## Differences",
-        _markdown_table(compared_table(summary), 5),
-        *_map_parts(summary),
-        "## Accuracies",
-        _markdown_table(arms_table(summary), 2),
-        "## Learning rates",
-        _markdown_table(tuning_table(summary), 2),
-        "## Notes",
+        f"{inner} Differences",
+        markdown_table(compared_table(summary), 5),
+        *_map_parts(summary, inner),
+        f"{inner} Accuracies",
+        markdown_table(arms_table(summary), 2),
+        f"{inner} Learning rates",
+        markdown_table(tuning_table(summary), 2),
+        f"{inner} Notes",
         "\n".join(f"- {note}" for note in notes(summary)),
         f"**Answer:** {summary['answer']}",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _map_parts(summary: Row) -> list[str]:
+def _map_parts(summary: Row, heading: str) -> list[str]:
     tables = map_tables(summary)
-    parts = [part for title, table in tables for part in (f"{title}:", _markdown_table(table, 1))]
-    return ["## Map", MAP_NOTE, *parts] if parts else []
+    parts = [part for title, table in tables for part in (f"{title}:", markdown_table(table, 1))]
+    return [f"{heading} Map", MAP_NOTE, *parts] if parts else []
 
 
-def _markdown_table(table: Table, left: int) -> str:
+def markdown_table(table: Table, left: int) -> str:
+    """A table whose first `left` columns are words, the others numbers."""
     head, rows = table
     if not rows:
         return "Nothing yet."

@@ -1,0 +1,77 @@
+"""The results page is made of summaries alone, and the one in docs/ is what they say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasaug.comparing.results import publish, results_page, summaries_in
+
+Nasaug = Callable[..., Any]
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+def test_a_published_study_is_on_the_page(nasaug: Nasaug, study: Any, quickly: Any) -> None:
+    file = study()
+    assert nasaug("compare", file).code == 0
+    done = nasaug("compare", file, "--publish=page")
+    assert done.code == 0 and "page/results.md" in done.said
+    page = Path("page/results.md").read_text()
+    assert "| [tiny](#tiny) | Does it help? |" in page
+    assert "+1.00" in page
+    assert "![micro_10k: test accuracy against training MACs](results/tiny-micro_10k.svg)" in page
+    assert Path("page/results/tiny-micro_10k.svg").read_text().count("<svg") == 1
+    summary = json.loads(Path("runs/compare-tiny/summary.json").read_text())
+    assert summaries_in(Path("page")) == [summary]
+
+
+def test_json_says_where_the_page_is(nasaug: Nasaug, study: Any, quickly: Any) -> None:
+    file = study()
+    nasaug("compare", file)
+    done = nasaug("compare", file, "--publish=page", "--json")
+    assert done.json == {"study": "tiny", "page": "page/results.md"}
+
+
+def test_publishing_runs_nothing(nasaug: Nasaug, study: Any) -> None:
+    done = nasaug("compare", study(), "--publish=page")
+    assert done.code == 2 and "holds no cells of this study yet" in done.said
+    assert not Path("page").exists()
+
+
+@pytest.mark.parametrize("other", ["--status", "--report"])
+def test_one_question_at_a_time(nasaug: Nasaug, study: Any, other: str) -> None:
+    done = nasaug("compare", study(), "--publish=page", other)
+    assert done.code == 2 and "ask one" in done.said
+
+
+def test_studies_stand_beside_each_other_and_are_replaced(
+    nasaug: Nasaug, study: Any, quickly: Any, tmp_path: Path
+) -> None:
+    file = study()
+    nasaug("compare", file)
+    summary = json.loads(Path("runs/compare-tiny/summary.json").read_text())
+    page = publish(tmp_path, {**summary, "study": "other", "answer": "No."})
+    first = page.read_text()
+    publish(tmp_path, summary)
+    both = page.read_text()
+    assert both.index("## other") < both.index("## tiny")
+    publish(tmp_path, {**summary, "answer": "Yes."})
+    assert page.read_text().count("## tiny") == 1 and "**Answer:** Yes." in page.read_text()
+    (tmp_path / "results/tiny.json").unlink()
+    publish(tmp_path, {**summary, "study": "other", "answer": "No."})
+    assert page.read_text() == first
+
+
+def test_a_damaged_summary_is_named(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/broken.json").write_text("{")
+    with pytest.raises(ValueError, match=r"broken\.json"):
+        summaries_in(tmp_path)
+
+
+def test_the_page_in_docs_is_what_its_summaries_say() -> None:
+    assert (DOCS / "results.md").read_text() == results_page(summaries_in(DOCS))
