@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import runpy
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,29 +22,9 @@ def losses() -> Callable[..., Measured]:
     return found
 
 
-def _two_workers(folder: Path, mode: str) -> Measured:
+def _measured_by_both(two_workers: Callable[..., None], folder: Path, mode: str) -> Measured:
     """What two processes measured, which must be the same."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    threads = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    workers = [
-        subprocess.Popen(
-            [sys.executable, str(PROGRAM), str(folder), mode],
-            env={**os.environ, **shared, **threads, "RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        for worker in workers:
-            _, errors = worker.communicate(timeout=180)
-            assert worker.returncode == 0, errors
-    finally:
-        for worker in workers:
-            worker.kill()
+    two_workers(PROGRAM, folder, mode)
     first, second = (json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first == second
     return list(first)
@@ -62,21 +38,23 @@ def _assert_alike(found: Measured, expected: Measured) -> None:
     assert expected[-1]["loss_target"] != pytest.approx(expected[0]["loss_target"], rel=1e-3)
 
 
-def test_two_workers_measure_what_one_process_does(losses: Any, tmp_path: Path) -> None:
+def test_two_workers_measure_what_one_process_does(
+    losses: Any, two_workers: Callable[..., None], tmp_path: Path
+) -> None:
     """With the statistics and embeddings of both: NetAug with surgery, relations, in-place."""
-    found = _two_workers(tmp_path, "synchronised")
+    found = _measured_by_both(two_workers, tmp_path, "synchronised")
     expected = losses(tmp_path / "alone", batch_size=12, rate=0.04)
     assert {"loss_target", "loss_helper", "loss_relational", "loss_in_place"} <= set(expected[0])
     _assert_alike(found, expected)
 
 
 def test_two_batches_a_step_are_two_workers_that_keep_to_themselves(
-    losses: Any, tmp_path: Path
+    losses: Any, two_workers: Callable[..., None], tmp_path: Path
 ) -> None:
     """Accumulated batches have statistics of their own, as unsynchronised workers do."""
     found = losses(tmp_path / "alone", accumulate=2, relational=False)
     # Worker r of two has every second batch of six images, and so has part r of a step.
-    _assert_alike(found, _two_workers(tmp_path, "apart"))
+    _assert_alike(found, _measured_by_both(two_workers, tmp_path, "apart"))
 
 
 def test_the_statistics_matter(losses: Any, tmp_path: Path) -> None:
