@@ -33,6 +33,7 @@ from nasaug.supernet.rows import (
 )
 from nasaug.supernet.sorting import sort_channels
 from nasaug.supernet.space import SearchSpace
+from nasaug.supernet.spaces import load_space, space_names
 from nasaug.supernet.targets import Factors, load_target, published_factors, target_names
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "embed",
     "is_boosted",
     "load_published",
+    "load_space",
     "load_target",
     "macs",
     "macs_at",
@@ -77,6 +79,7 @@ __all__ = [
     "round_channels",
     "row_costs",
     "sort_channels",
+    "space_names",
     "synchronise_batch_norm",
     "target_names",
 ]

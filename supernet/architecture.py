@@ -75,7 +75,7 @@ class Architecture:
     @cached_property
     def row_names(self) -> tuple[str, ...]:
         """Names such as `stem`, `stage2.block1`, `head`, `classifier`; unique, one a row."""
-        return tuple(_name_rows(self.rows, self.in_channels))
+        return tuple(name_rows(self.rows, self.in_channels))
 
     def canonical(self) -> Architecture:
         """The same network without absent rows."""
@@ -193,19 +193,29 @@ def why_not_inside(small: Row, large: Row) -> str | None:
     return None
 
 
-def _check(arch: Architecture) -> None:
-    for name, low, high in (("resolution", 1, 8192), ("in_channels", 1, 3)):
-        value = getattr(arch, name)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise ValueError(f"{name} must be an integer from {low} to {high}, but got {value!r}")
-    if arch.in_channels == 2:
+def check_input(resolution: object, in_channels: object) -> None:
+    """Raises: ValueError for images that no network reads."""
+    for name, value, most in (("resolution", resolution, 8192), ("in_channels", in_channels, 3)):
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise ValueError(f"{name} must be an integer from 1 to {most}, but got {value!r}")
+    if in_channels == 2:
         raise ValueError("in_channels must be 1 (grey) or 3 (RGB), but got 2")
+
+
+def check_classes(num_classes: object) -> None:
+    """Raises: ValueError for a number of classes that nothing can be told apart by."""
+    if not isinstance(num_classes, int) or num_classes < 2:
+        raise ValueError(f"num_classes must be an integer of at least 2, but got {num_classes!r}")
+
+
+def _check(arch: Architecture) -> None:
+    check_input(arch.resolution, arch.in_channels)
     kinds = [type(row) for row in arch.rows]
     if kinds.count(Linear) != 1 or kinds[-1] is not Linear or kinds.count(GlobalAvgPool) != 1:
         raise ValueError("the rows must hold one global_avg_pool and end with the one linear row")
     width = arch.in_channels
     for index, (row, name) in enumerate(
-        zip(arch.rows, _name_rows(arch.rows, arch.in_channels), strict=True)
+        zip(arch.rows, name_rows(arch.rows, arch.in_channels), strict=True)
     ):
         where = f"row {index} ({name}): "
         kernel = getattr(row, "kernel", 1)
@@ -223,8 +233,9 @@ def _check(arch: Architecture) -> None:
         width = out
 
 
-def _name_rows(rows: tuple[Row, ...], in_channels: int) -> Iterator[str]:
-    """A stage starts at every block that is not residual, changes the shape or follows no block."""
+def name_rows(rows: tuple[Row, ...], in_channels: int) -> Iterator[str]:
+    """The rows' names. A stage starts at every block that is not residual, changes the shape or
+    follows no block."""
     stage = block = 0
     seen: Counter[str] = Counter()
     width, inside = in_channels, False

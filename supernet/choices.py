@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -36,9 +36,10 @@ class Choice(NamedTuple):
 class RowChoices:
     """The decisions of one row.
 
-    `template` is the target's row, or for an `optional` row the one it would be at factor 1.
-    `ratio` is inner over outer channels of the template; `expands` are factors on it. An empty
-    `widths` means that the row has no width of its own (a residual row keeps its input's).
+    `template` is the target's row, or for an `optional` row the one it would be at factor 1; of a
+    table the row of its smallest member. `ratio` is inner over outer channels of the template;
+    `expands` are factors on it (a table's ratio is 1, or 0 where the inner width is fixed). An
+    empty `widths` means that the row has no width of its own (a residual row keeps its input's).
     `limit` is the row of a largest architecture that no choice may exceed.
     """
 
@@ -73,6 +74,14 @@ class RowChoices:
         }
         return {f"{self.name}.{key}": v for key, v in values.items() if len(v) > 1}
 
+    def choose(self, given: Mapping[str, Value]) -> Choice:
+        """The choice with the `given` values; a decision that does not vary has its only value."""
+        if self.optional and not given["present"]:
+            return Choice(False)
+        options = {"kernel": self.kernels, "expand": self.expands, "width": self.widths}
+        values = {key: given.get(key, opts[0] if opts else None) for key, opts in options.items()}
+        return Choice(True, **values)  # type: ignore[arg-type]
+
     def realise(self, choice: Choice, in_channels: int) -> Row:
         """The row that `choice` stands for when it reads `in_channels` channels."""
         row = self.template
@@ -82,7 +91,7 @@ class RowChoices:
             row = replace(row, kernel=choice.kernel)  # type: ignore[call-arg]
         if isinstance(row, Conv | BLOCKS):
             row = replace(row, out=choice.width or (in_channels if self._keeps else row.out))
-        if isinstance(row, InvertedResidual | Bottleneck):
+        if isinstance(row, InvertedResidual | Bottleneck) and self.ratio:
             outer = in_channels if isinstance(row, InvertedResidual) else row.out
             row = self._expanded(row, outer, choice.expand or 1.0)
         return row
@@ -96,7 +105,7 @@ class RowChoices:
     ) -> InvertedResidual | Bottleneck:
         own = self.template
         assert isinstance(own, InvertedResidual | Bottleneck)
-        exact = outer * self.ratio * Fraction(factor).limit_denominator(1000)
+        exact = outer * self.ratio * _exactly(factor)
         mid = round_channels(exact, self.divisor)
         if not self.optional:
             mid = max(own.mid, mid) if exact > own.mid else own.mid
@@ -110,6 +119,11 @@ class RowChoices:
                 squeeze = min(squeeze, limit.squeeze)
             row = replace(row, squeeze=squeeze)
         return row
+
+
+def inner_width(outer: int, expand: float, divisor: int) -> int:
+    """Inner channels of a block in a table: `expand` times the outer ones, rounded."""
+    return round_channels(outer * _exactly(expand), divisor)
 
 
 def row_choices(
@@ -166,11 +180,15 @@ def _scaled_widths(
     widths = {own}
     for factor in factors:
         if factor > 1:
-            scaled = own * Fraction(factor).limit_denominator(1000)
+            scaled = own * _exactly(factor)
             widths.add(max(own, round_channels(scaled, divisor)))
     if limit is not None and max(factors) > 1:
         widths = {width for width in widths if width <= limit} | {limit}
     return tuple(sorted(widths))
+
+
+def _exactly(factor: float) -> Fraction:
+    return Fraction(factor).limit_denominator(1000)
 
 
 DEPTHWISE = (InvertedResidual, DepthwiseSeparable)

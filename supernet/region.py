@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 from scipy.stats import binomtest
 
@@ -38,6 +39,13 @@ class Count:
     high: int
 
 
+class Words(NamedTuple):
+    """What an error calls the least of a space: whose cost it is, and what would make it less."""
+
+    whose: str
+    remedy: str
+
+
 class Region:
     """Made by `SearchSpace.within`. `drawn` and `accepted` count the draws so far.
 
@@ -45,10 +53,10 @@ class Region:
         limits that no member meets together.
     """
 
-    def __init__(self, layers: Sequence[Layer], limits: Limits, name: str) -> None:
+    def __init__(self, layers: Sequence[Layer], limits: Limits, words: Words) -> None:
         self.limits = limits
         self.drawn = self.accepted = 0
-        _check_alone(layers, limits, name)
+        _check_alone(layers, limits, words)
         graph = bound(layers, limits.memory)
         assert graph is not None
         self._graph = graph
@@ -192,7 +200,7 @@ def _binding(graph: Bounded, limits: Limits) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _check_alone(layers: Sequence[Layer], limits: Limits, name: str) -> None:
+def _check_alone(layers: Sequence[Layer], limits: Limits, words: Words) -> None:
     """Raises: Infeasible naming the first limit that no member meets."""
     graph = bound(layers, None)
     assert graph is not None
@@ -200,16 +208,16 @@ def _check_alone(layers: Sequence[Layer], limits: Limits, name: str) -> None:
     if limits.memory is not None and limits.memory < (floor := least_memory(layers)):
         raise Infeasible(
             f"max-memory must be at least {floor:,} bytes, the least peak memory of any member, "
-            f"but got {limits.memory:,}; raise --max-memory or choose a smaller target"
+            f"but got {limits.memory:,}; raise --max-memory or {words.remedy}"
         )
     for cost in ADDITIVE:
         low, high = graph.low[cost][source], graph.high[cost][source]
         least, most = limits.least(cost), limits.most(cost)
         if most is not None and most < low:
-            whose = "the fastest member's" if cost == "latency" else f"{name}'s own"
+            whose = "the fastest member's" if cost == "latency" else words.whose
             raise Infeasible(
                 f"{OPTIONS[cost]} must be at least {whose} {low:,} {WORDS[cost]}, but got "
-                f"{most:,}; raise --{OPTIONS[cost]} or choose a smaller target"
+                f"{most:,}; raise --{OPTIONS[cost]} or {words.remedy}"
             )
         if least is not None and least > high:
             raise Infeasible(

@@ -273,7 +273,7 @@ def row_from_dict(data: dict[str, Any]) -> Row:
     for key, value in values.items():
         if key not in known:
             raise ValueError(f"{kind} has no key {key!r}; it has {', '.join(known) or 'none'}")
-        _check_value(kind, key, value)
+        check_value(kind, key, value)
     try:
         return ROW_KINDS[kind](**values)
     except TypeError:
@@ -281,7 +281,8 @@ def row_from_dict(data: dict[str, Any]) -> Row:
         raise ValueError(f"{kind} needs {', '.join(missing)}") from None
 
 
-def _check_value(kind: str, key: str, value: object) -> None:
+def check_value(kind: str, key: str, value: object) -> None:
+    """Raises: ValueError if a row of `kind` cannot have `value` for `key`."""
     if key == "act":
         allowed = get_args(Activation)
         if value not in allowed:

@@ -3,41 +3,52 @@
 The space of single-path one-shot search (Guo et al., ECCV 2020) is a directed acyclic graph: a node
 is the width of the features after a row, an edge a choice for the next row, an architecture one
 path from source to sink. Costs are sums over edges, so bounds, counts and feasible sampling are
-exact and cheap. The same class holds NetAug's helpers (`between`) and the search's (`around`).
+exact and cheap. The same class holds NetAug's helpers (`between`), the search's largest networks
+(`around`), and what is searched top-down, tied to no target (`table`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import networkx as nx
 
 from nasaug.supernet.architecture import Architecture, embed
-from nasaug.supernet.choices import Choice, RowChoices, Value
+from nasaug.supernet.choices import RowChoices, Value
 from nasaug.supernet.graph import Edge, Node, NodeKey, Price, build_layers
 from nasaug.supernet.limits import Limits
-from nasaug.supernet.region import ChoicePath, Region
+from nasaug.supernet.region import ChoicePath, Region, Words
 from nasaug.supernet.surroundings import rows_around, rows_between
+from nasaug.supernet.table import make_table
 
 KEPT_REGIONS = 4
 """Tables of path counts that a space keeps: up to 3 MB a node each."""
 
 
 class SearchSpace:
-    """All architectures that `rows` allow; made by `around` or `between`.
+    """All architectures that `rows` allow; made by `around`, `between` or `table`.
 
     A path is a tuple of choice indices, one a row. Every member has the space's number of rows,
-    absent ones being `Skip`, and contains `target`.
+    absent ones being `Skip`, and contains `target`, which of a table is the smallest member.
+    `name` is the target's or the table's.
     """
 
     def __init__(
-        self, target: Architecture, rows: Sequence[RowChoices], price: Price | None = None
+        self,
+        target: Architecture,
+        rows: Sequence[RowChoices],
+        price: Price | None = None,
+        table: str | None = None,
     ) -> None:
         self.rows = tuple(rows)
+        self.name = target.name if table is None else table
+        self.is_table = table is not None
         self.is_priced = price is not None
         self._canonical_target = target.canonical()
         self._layers = build_layers(self._canonical_target, self.rows, price)
@@ -82,13 +93,32 @@ class SearchSpace:
         target, largest = target.canonical(), largest.canonical()
         return cls(target, rows_between(target, largest, width, expand, divisor))
 
+    @classmethod
+    def table(
+        cls,
+        table: Mapping[str, Any] | str | Path,
+        num_classes: int = 1000,
+        resolution: int | None = None,
+        in_channels: int | None = None,
+    ) -> SearchSpace:
+        """What a table of choices allows: plain data, or a YAML file's path (see `notation.py`).
+
+        `resolution` and `in_channels` (1 or 3) replace the table's own where given.
+
+        Raises: ValueError naming the row and what is wrong with it; FileNotFoundError.
+        """
+        made = make_table(table, num_classes, resolution, in_channels)
+        return cls(made.smallest, made.rows, table=made.name)
+
     def priced(self, price: Price) -> SearchSpace:
         """The same space with a latency on every edge: `price(row, in_channels, size)` in ns."""
-        return SearchSpace(self._canonical_target, self.rows, price)
+        table = self.name if self.is_table else None
+        return SearchSpace(self._canonical_target, self.rows, price, table)
 
     @cached_property
     def target(self) -> Architecture:
-        """The target, aligned to the space's rows."""
+        """What every member contains, aligned to the space's rows: the target, or the smallest
+        member of a table."""
         return self.embed(self._canonical_target)
 
     @cached_property
@@ -100,7 +130,7 @@ class SearchSpace:
             assert edge is not None
             path.append(edge.choice)
             node = edge.head
-        return self.architecture(tuple(path), f"{self._canonical_target.name}-largest")
+        return self.architecture(tuple(path), f"{self.name}-largest")
 
     @property
     def source(self) -> Node:
@@ -132,7 +162,7 @@ class SearchSpace:
     def architecture(self, path: ChoicePath, name: str | None = None) -> Architecture:
         """The member that a path stands for, aligned to the space's rows."""
         rows = tuple(edge.row for edge in self.edges_of(path))
-        name = name or f"{self._canonical_target.name}-member"
+        name = name or f"{self.name}-member"
         return replace(self._canonical_target, rows=rows, name=name)
 
     def macs(self, path: ChoicePath) -> int:
@@ -205,7 +235,7 @@ class SearchSpace:
             given = {name.rpartition(".")[2]: values[name] for name in row.decisions}
             edge = None
             if node.open or not given.get("present", False):
-                edge = node.table[row.choices.index(_choice(row, given))]
+                edge = node.table[row.choices.index(row.choose(given))]
             if edge is None:
                 raise ValueError(f"{row.name} cannot be present when the row before it is absent")
             path.append(edge.choice)
@@ -235,8 +265,14 @@ class SearchSpace:
         if limits not in self._regions:
             while len(self._regions) >= KEPT_REGIONS:
                 self._regions.pop(next(iter(self._regions)))
-            self._regions[limits] = Region(self._layers, limits, self._canonical_target.name)
+            self._regions[limits] = Region(self._layers, limits, self._words)
         return self._regions[limits]
+
+    @property
+    def _words(self) -> Words:
+        if self.is_table:
+            return Words(f"{self.name}'s smallest member's", "add smaller choices to the table")
+        return Words(f"{self.name}'s own", "choose a smaller target")
 
     def count(self) -> int:
         """The exact number of members."""
@@ -244,7 +280,7 @@ class SearchSpace:
 
     def graph(self) -> nx.MultiDiGraph[NodeKey]:
         """Nodes (rows done, width, open); edges carry `choice`, `row` and all costs."""
-        graph: nx.MultiDiGraph[NodeKey] = nx.MultiDiGraph(target=self._canonical_target.name)
+        graph: nx.MultiDiGraph[NodeKey] = nx.MultiDiGraph(space=self.name)
         for layer in self._layers:
             for node in layer.values():
                 graph.add_node(node.key, width=node.width, row=node.row_index)
@@ -260,12 +296,3 @@ class SearchSpace:
                         latency=edge.latency,
                     )
         return graph
-
-
-def _choice(row: RowChoices, given: dict[str, Value]) -> Choice:
-    """The choice with the `given` values; a decision that does not vary has its only value."""
-    if row.optional and not given["present"]:
-        return Choice(False)
-    options = {"kernel": row.kernels, "expand": row.expands, "width": row.widths}
-    values = {key: given.get(key, opts[0] if opts else None) for key, opts in options.items()}
-    return Choice(True, **values)  # type: ignore[arg-type]

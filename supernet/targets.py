@@ -14,12 +14,11 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-import yaml
-
-from nasaug.supernet.architecture import Architecture
+from nasaug.supernet.architecture import Architecture, check_classes
 from nasaug.supernet.channels import round_channels, squeeze_width
 from nasaug.supernet.leaves import Activation
 from nasaug.supernet.names import did_you_mean
+from nasaug.supernet.notation import read_table
 from nasaug.supernet.rows import (
     Bottleneck,
     Conv,
@@ -48,9 +47,11 @@ def load_target(
         FileNotFoundError.
     """
     text = str(name)
-    arch = _read_table(Path(text)) if text.endswith((".yaml", ".yml")) else _named(text)
-    if not isinstance(num_classes, int) or num_classes < 2:
-        raise ValueError(f"num_classes must be an integer of at least 2, but got {num_classes!r}")
+    if text.endswith((".yaml", ".yml")):
+        arch = read_table(Path(text), "target", Architecture.from_dict)
+    else:
+        arch = _named(text)
+    check_classes(num_classes)
     arch = arch.with_classes(num_classes)
     if resolution is not None:
         arch = replace(arch, resolution=resolution)
@@ -91,16 +92,6 @@ def _named(name: str) -> Architecture:
         f"unknown target {name!r}: {did_you_mean(name, TARGETS)} "
         "(also mbv2_w050 and other widths of mbv2, mbv3, proxylessnas; or a YAML table's path)"
     )
-
-
-def _read_table(path: Path) -> Architecture:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if isinstance(data, dict):
-            data.setdefault("name", path.stem)
-        return Architecture.from_dict(data)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise ValueError(f"{path} is not a target's table: {error}") from None
 
 
 def _inverted(

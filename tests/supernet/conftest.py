@@ -22,7 +22,9 @@ from nasaug.supernet import (
     Network,
     Row,
     SearchSpace,
+    load_space,
     load_target,
+    space_names,
     target_names,
 )
 
@@ -51,6 +53,12 @@ def target_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(params=(*target_names(), *space_names()), scope="session")
+def space_name(request: pytest.FixtureRequest) -> str:
+    """Each named target and each named top-down space in turn, for `space_of`."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
 def facts() -> dict[str, Any]:
     """Rows, parameters, MACs and resolution of the published targets, by name."""
@@ -60,8 +68,14 @@ def facts() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def space_of() -> Callable[[str], SearchSpace]:
-    """The default space around a target with 10 classes, by name."""
-    return cache(lambda name: SearchSpace.around(load_target(name, 10)))
+    """The default space around a target, or a top-down space, with 10 classes, by name."""
+
+    def make(name: str) -> SearchSpace:
+        if name in space_names():
+            return load_space(name, 10)
+        return SearchSpace.around(load_target(name, 10))
+
+    return cache(make)
 
 
 @pytest.fixture(scope="session")

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import networkx as nx
 
-from nasaug.supernet import Architecture, SearchSpace, macs
+from nasaug.supernet import SearchSpace, macs
 
 SpaceOf = Callable[[str], SearchSpace]
 
 
-def test_graph_is_acyclic_and_its_paths_are_the_members(
-    target_name: str, space_of: SpaceOf
-) -> None:
-    space = space_of(target_name)
+def test_graph_is_acyclic_and_its_paths_are_the_members(space_name: str, space_of: SpaceOf) -> None:
+    space = space_of(space_name)
     graph = space.graph()
     assert nx.is_directed_acyclic_graph(graph)
     (source,) = [node for node, degree in graph.in_degree() if degree == 0]
@@ -28,8 +27,8 @@ def test_graph_is_acyclic_and_its_paths_are_the_members(
     assert sum(paths[sink] for sink in sinks) == space.count()
 
 
-def test_graphs_edges_add_up_to_the_macs_of_a_member(target_name: str, space_of: SpaceOf) -> None:
-    space = space_of(target_name)
+def test_graphs_edges_add_up_to_the_macs_of_a_member(space_name: str, space_of: SpaceOf) -> None:
+    space = space_of(space_name)
     graph, rng = space.graph(), random.Random(0)
     for _ in range(20):
         node, rows, total = space.source.key, [], 0
@@ -37,15 +36,15 @@ def test_graphs_edges_add_up_to_the_macs_of_a_member(target_name: str, space_of:
             _, node, data = rng.choice(edges)
             rows.append(data["row"])
             total += data["macs"]
-        member = Architecture(tuple(rows), space.target.resolution)
+        member = replace(space.target, rows=tuple(rows))
         assert macs(member) == total
         assert space.path(member)
 
 
 def test_bounds_are_the_graphs_shortest_and_longest_paths(
-    target_name: str, space_of: SpaceOf
+    space_name: str, space_of: SpaceOf
 ) -> None:
-    space = space_of(target_name)
+    space = space_of(space_name)
     graph = space.graph()
     sinks = {node for node, degree in graph.out_degree() if degree == 0}
     shortest = nx.multi_source_dijkstra_path_length(graph.reverse(), sinks, weight="macs")

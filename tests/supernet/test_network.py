@@ -31,12 +31,12 @@ Images = Callable[..., Tensor]
 
 @pytest.fixture(scope="module")
 def elastic(
-    target_name: str, space_of: Callable[[str], SearchSpace], make_network: MakeNetwork
+    space_name: str, space_of: Callable[[str], SearchSpace], make_network: MakeNetwork
 ) -> tuple[SearchSpace, Network]:
-    """A target's space and the network of its largest member."""
-    space = space_of(target_name)
-    if target_name == "resnet50":  # Its default space goes up to 166 G MACs.
-        space = SearchSpace.around(load_target(target_name, 10), width=(1,), expand=(1, 1.3))
+    """A target's or a table's space and the network of its largest member."""
+    space = space_of(space_name)
+    if space_name == "resnet50":  # Its default space goes up to 166 G MACs.
+        space = SearchSpace.around(load_target(space_name, 10), width=(1,), expand=(1, 1.3))
     return space, make_network(space.largest)
 
 
@@ -49,7 +49,7 @@ def test_export_is_equal_bit_for_bit(
     memory_format: torch.memory_format,
 ) -> None:
     space, net = elastic
-    x = images(2, 48).contiguous(memory_format=memory_format)
+    x = images(2, 48, channels=space.target.in_channels).contiguous(memory_format=memory_format)
     rng = random.Random(1)
     net.train(training)
     for sub in (space.target, *(space.sample(rng) for _ in range(3))):

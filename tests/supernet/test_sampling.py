@@ -128,7 +128,7 @@ def test_infeasible_budget_is_an_error_that_says_the_least() -> None:
 @given(
     share=st.floats(0, 1.2),
     seed=st.integers(0, 2**32),
-    name=st.sampled_from(["mbv2_tiny", "mcunet", "micro_10k"]),
+    name=st.sampled_from(["mbv2_tiny", "mcunet", "micro_10k", "micro_down", "mbv3_ofa"]),
 )
 def test_no_sample_is_over_its_budget(
     space_of: SpaceOf, share: float, seed: int, name: str
@@ -141,8 +141,8 @@ def test_no_sample_is_over_its_budget(
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.3, 0.7])
-def test_most_draws_are_accepted(published: str, space_of: SpaceOf, share: float) -> None:
-    space, rng = space_of(published), random.Random(0)
+def test_most_draws_are_accepted(space_name: str, space_of: SpaceOf, share: float) -> None:
+    space, rng = space_of(space_name), random.Random(0)
     low, high = space.source.cheapest, space.source.dearest
     region = space.within(Limits(macs=int(low + share * (high - low))))
     for _ in range(50):
