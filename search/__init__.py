@@ -8,6 +8,14 @@ from nasaug.search.opening import check_storage, storage_name
 from nasaug.search.racing import PairedRace
 from nasaug.search.rank import Estimate, RankReport, draw_stratified, rank_report
 from nasaug.search.samplers import FeasibleSampler
+from nasaug.search.shrinking import (
+    Stage,
+    Stages,
+    check_stages,
+    default_stages,
+    sample_stage,
+    shrinking_step,
+)
 from nasaug.search.study import (
     SAMPLERS,
     Evaluate,
@@ -42,8 +50,12 @@ __all__ = [
     "RankReport",
     "SearchInterrupted",
     "Spent",
+    "Stage",
+    "Stages",
     "SupernetOptions",
+    "check_stages",
     "check_storage",
+    "default_stages",
     "draw_stratified",
     "format_count",
     "format_macs",
@@ -55,7 +67,9 @@ __all__ = [
     "passes_per_step",
     "rank_report",
     "ranking",
+    "sample_stage",
     "search",
+    "shrinking_step",
     "single_path_step",
     "storage_name",
     "supernet_step",

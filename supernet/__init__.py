@@ -3,6 +3,7 @@
 from nasaug.supernet.architecture import Architecture, embed
 from nasaug.supernet.boosting import at_slope, boost, contract, is_boosted
 from nasaug.supernet.channels import round_channels
+from nasaug.supernet.choices import Value
 from nasaug.supernet.costs import (
     RowCost,
     count_with_fvcore,
@@ -34,6 +35,7 @@ from nasaug.supernet.rows import (
 from nasaug.supernet.sorting import sort_channels
 from nasaug.supernet.space import SearchSpace
 from nasaug.supernet.spaces import load_space, space_names
+from nasaug.supernet.streams import sort_features
 from nasaug.supernet.targets import Factors, load_target, published_factors, target_names
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "RowCost",
     "SearchSpace",
     "Skip",
+    "Value",
     "at_slope",
     "boost",
     "contract",
@@ -79,6 +82,7 @@ __all__ = [
     "round_channels",
     "row_costs",
     "sort_channels",
+    "sort_features",
     "space_names",
     "synchronise_batch_norm",
     "target_names",
