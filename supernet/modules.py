@@ -2,7 +2,8 @@
 
 How much to use is an argument of the call (a leaf, see `leaves.py`), never state on the module.
 The first channels of a wide weight belong to the smaller network; a smaller kernel is the centre
-crop of a larger one (Once-for-All, Cai et al. 2020, without its learned transform).
+crop of a larger one, through a learned transform where there is one (Once-for-All, Cai et al.,
+ICLR 2020, Section 3.3).
 
 `sliced(leaf)` names the tensors that a call uses; `Network.export` copies exactly these, which is
 why an exported network computes the same numbers.
@@ -36,13 +37,31 @@ class ElasticConv(nn.Module):
         self.bias = nn.Parameter(torch.empty(leaf.out_channels)) if leaf.bias else None
         self.norm = ElasticNorm(leaf.out_channels) if leaf.norm else None
         self.own_norm: ElasticNorm | None = None
+        self.transforms = nn.ParameterDict()
+        self._depthwise = leaf.groups > 1
+
+    def learn_transforms(self) -> None:
+        """Have every smaller kernel of a depthwise convolution made from the next larger one by a
+        matrix of its own, the same for all channels, which is the identity at first."""
+        smaller = range(self.weight.shape[2] - 2, 1, -2) if self._depthwise else ()
+        for kernel in smaller:
+            matrix = torch.eye(kernel**2, dtype=self.weight.dtype, device=self.weight.device)
+            self.transforms[str(kernel)] = nn.Parameter(matrix)
+
+    def _weight(self, leaf: ConvLeaf) -> Tensor:
+        weight = _first(self.weight, leaf.out_channels, leaf.in_channels // leaf.groups)
+        if not self.transforms:
+            return _centre(weight, leaf.kernel)
+        for kernel in range(weight.shape[2] - 2, leaf.kernel - 1, -2):
+            crop = _centre(weight, kernel)
+            weight = F.linear(crop.flatten(2), self.transforms[str(kernel)]).view_as(crop)
+        return weight
 
     def _norm(self, leaf: ConvLeaf) -> ElasticNorm | None:
         return self.own_norm if leaf.own_norm else self.norm
 
     def sliced(self, leaf: ConvLeaf) -> Sliced:
-        inputs = leaf.in_channels // leaf.groups
-        tensors = {"weight": _conv_slice(self.weight, leaf.out_channels, inputs, leaf.kernel)}
+        tensors = {"weight": self._weight(leaf)}
         if self.bias is not None:
             tensors["bias"] = first_channels(self.bias, leaf.out_channels)
         if (norm := self._norm(leaf)) is not None:
@@ -52,10 +71,8 @@ class ElasticConv(nn.Module):
 
     def forward(self, x: Tensor, leaf: ConvLeaf, plus: Tensor | None = None) -> Tensor:
         """`plus` is added between the convolution and its norm."""
-        inputs = leaf.in_channels // leaf.groups
-        weight = _conv_slice(self.weight, leaf.out_channels, inputs, leaf.kernel)
         bias = None if self.bias is None else first_channels(self.bias, leaf.out_channels)
-        x = F.conv2d(x, weight, bias, leaf.stride, leaf.kernel // 2, 1, leaf.groups)
+        x = F.conv2d(x, self._weight(leaf), bias, leaf.stride, leaf.kernel // 2, 1, leaf.groups)
         if plus is not None:
             x = x + plus
         if (norm := self._norm(leaf)) is not None:
@@ -169,15 +186,17 @@ def linearised(x: Tensor, act: str, slope: float) -> Tensor:
     return torch.lerp(activate(x.clone(), act), x, slope)  # activate may overwrite its input
 
 
-def _conv_slice(weight: Tensor, out: int, inputs: int, kernel: int) -> Tensor:
+def _first(weight: Tensor, out: int, inputs: int) -> Tensor:
     if weight.shape[0] != out:
         weight = weight[:out]
-    if weight.shape[1] != inputs:
-        weight = weight[:, :inputs]
-    if weight.shape[2] != kernel:
-        start = (weight.shape[2] - kernel) // 2
-        weight = weight[:, :, start : start + kernel, start : start + kernel]
-    return weight
+    return weight if weight.shape[1] == inputs else weight[:, :inputs]
+
+
+def _centre(weight: Tensor, kernel: int) -> Tensor:
+    if weight.shape[2] == kernel:
+        return weight
+    start = (weight.shape[2] - kernel) // 2
+    return weight[:, :, start : start + kernel, start : start + kernel]
 
 
 def _plain(inputs: int, outputs: int) -> ConvLeaf:

@@ -158,6 +158,13 @@ class Network(nn.Module):
             if isinstance(module, ElasticConv) and module.norm is not None:
                 module.own_norm = copy.deepcopy(module.norm)
 
+    def learn_kernel_transforms(self) -> None:
+        """Have smaller depthwise kernels made from larger ones by learned matrices, rather than by
+        the centre crop alone, which they equal for now (Once-for-All, Cai et al., ICLR 2020)."""
+        for module in self.modules():
+            if isinstance(module, ElasticConv):
+                module.learn_transforms()
+
     def _plan(self, sub: Architecture | None) -> tuple[PlannedRow, ...]:
         sub = self.arch if sub is None else sub
         return _plan_rows(_ByRows(sub), _ByRows(self.arch), sub == self._with_own_norms)

@@ -100,6 +100,8 @@ def load_weights(path: Path) -> Network:
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     net = Network(arch, init=None)
+    if any(".transforms." in name for name in tensors):
+        net.learn_kernel_transforms()
     try:
         net.load_state_dict(tensors)
     except RuntimeError as error:
