@@ -11,14 +11,14 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 COMMANDS = {
-    "search": "Find the largest network to train a target in, under hard limits.",
+    "search": "Find the largest network to train a target in, or a network itself.",
     "train": "Train a tiny target inside a larger network (NetAug), alone, or by another method.",
     "compare": "Compare training methods: tuned alike, at equal epochs and at equal compute.",
     "methods": "List training methods and what goes together.",
     "evaluate": "Judge trained weights on a data set's test part.",
     "macs": "Count a network's MACs and parameters.",
     "targets": "List the networks that have a name.",
-    "space": "Describe the search space around a target.",
+    "space": "Describe the search space around a target, or a table of choices.",
     "latency-table": "Measure what every row of a search space costs on this machine.",
     "rank-check": "Check that a supernet ranks sub-networks as training them alone does.",
     "dashboard": "Open a search's study in the Optuna dashboard.",

@@ -6,7 +6,7 @@ the result is saved with the run. Only the command line reads configurations: th
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
@@ -25,61 +24,31 @@ from pydantic import (
 
 from nasaug.devices import load_latency_table, parse_latency
 from nasaug.search import SupernetOptions, parse_band, parse_budget, parse_memory
-from nasaug.supernet import Architecture, Limits, SearchSpace, did_you_mean, published_factors
+from nasaug.sections import DataSection, Section, SpaceSection
+from nasaug.supernet import (
+    Architecture,
+    Limits,
+    SearchSpace,
+    did_you_mean,
+    load_space,
+    load_target,
+    space_names,
+)
 from nasaug.training import Recipe
 from nasaug.values import known_objectives, known_sampler, optional, storage_url
+from nasaug.yaml_files import parse_yaml, read_yaml
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DataSection(Section):
-    """Which data set, and how its images are augmented (see `nasaug.training.View`).
-
-    imbalance: how many times as many training images the first class keeps as the last.
-    """
-
-    name: str = "fashion-mnist-mini"
-    dir: str | None = None
-    download: bool = False
-    validation: float = Field(0.1, gt=0, lt=1)
-    flip: bool = True
-    crop: float = Field(0.125, ge=0, le=0.5)
-    rand_augment: bool = False
-    auto_augment: bool = False
-    mixup: float = Field(0.0, ge=0, le=10)
-    cutmix: float = Field(0.0, ge=0, le=10)
-    imbalance: float = Field(1.0, ge=1, le=10_000)
-    workers: int | None = Field(None, ge=0, le=256)
-
-
-class SpaceSection(Section):
-    """The space around the target; None for factors means the target's published ones."""
-
-    width: tuple[float, ...] | None = None
-    expand: tuple[float, ...] | None = None
-    kernel_growth: tuple[int, ...] = (0, 2)
-    extra_depth: tuple[int, ...] = (0, 1)
-    divisor: int = Field(8, ge=1, le=64)
-
-    def resolved(self, target: str) -> dict[str, Any]:
-        """All choices as plain data, the published factors filled in."""
-        published = published_factors(target)
-        given = self.model_dump(mode="json")
-        given["width"] = list(self.width or published.width)
-        given["expand"] = list(self.expand or published.expand)
-        return given
-
-    def around(self, target: Architecture) -> SearchSpace:
-        """The space around `target`. Raises: ValueError for choices that make no space."""
-        return SearchSpace.around(target, **self.resolved(target.name))
+def _result_file(target: str) -> str:
+    """A finished search's folder as its best.json, so that one target has one name."""
+    best = os.path.join(target, "best.json")
+    return best if os.path.isfile(best) else target
 
 
 class RunConfig(Section):
     """What searching and training have in common."""
 
-    target: str = "mbv2_tiny"
+    target: Annotated[str, AfterValidator(_result_file)] = "mbv2_tiny"
     resolution: int | None = Field(None, ge=8, le=2048)
     in_channels: Literal[1, 3] | None = None
     data: DataSection = DataSection()
@@ -88,6 +57,10 @@ class RunConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1, le=1024)
     tensorboard: bool = False
+
+    def make_target(self, classes: int) -> Architecture:
+        """The network that the run is about. Raises: ValueError for an unknown one; OSError."""
+        return load_target(self.target, classes, self.resolution, self.in_channels)
 
 
 class SupernetRecipe(Recipe):
@@ -105,8 +78,13 @@ class RaceSection(Section):
 
 
 class SupernetConfig(RunConfig):
-    """What searching and rank checks have in common: a supernet, and limits on its members."""
+    """What searching and rank checks have in common: a supernet, and limits on its members.
 
+    Up, the space is around `target`. Down, it is the table `space.table`, and the search finds the
+    network itself: `target` is not for people to give, and holds the table's name.
+    """
+
+    direction: Literal["up", "down"] = "up"
     train: SupernetRecipe = SupernetRecipe()
     supernet: SupernetOptions = SupernetOptions()
     space: SpaceSection = SpaceSection()
@@ -114,6 +92,32 @@ class SupernetConfig(RunConfig):
     budget_from: Annotated[int | None, optional(parse_budget)] = None
     max_params: Annotated[int | None, optional(lambda t: parse_budget(t, "parameters"))] = None
     max_memory: Annotated[int | None, optional(parse_memory)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_direction(cls, data: Any) -> Any:
+        space = data.get("space") if isinstance(data, dict) else None
+        table = space.get("table") if isinstance(space, dict) else None
+        if not isinstance(data, dict) or not isinstance(table, str | None):
+            return data
+        if data.get("direction", "up") != "down":
+            if table is not None:
+                raise ValueError(
+                    f"the space {table} is tied to no target, so it is searched with --direction "
+                    "down; add that, or leave --space (space.table) out to search around a target"
+                )
+            return data
+        if table is None:
+            raise ValueError(
+                "--direction down searches a table of choices; name one by --space (space.table): "
+                f"{', '.join(space_names())}, or a YAML file's path"
+            )
+        if data.get("target", table) != table:
+            raise ValueError(
+                f"a target has no meaning with --direction down, but got {data['target']!r}: the "
+                f"search finds the network itself, in the space {table}; leave --target out"
+            )
+        return {**data, "target": table}
 
     @model_validator(mode="before")
     @classmethod
@@ -133,12 +137,20 @@ class SupernetConfig(RunConfig):
             memory=self.max_memory,
         )
 
+    def make_target(self, classes: int) -> Architecture:
+        """Down: the table's smallest member, which lies in all others."""
+        if self.space.table is None:
+            return super().make_target(classes)
+        space = load_space(self.space.table, classes, self.resolution, self.in_channels)
+        return space.target.canonical()
+
 
 class SearchConfig(SupernetConfig):
     """`nasaug search`: `train` is the supernet's recipe and `supernet` how a step trains it.
 
-    `budget` is the largest network's MACs, or a band such as 200M..300M, whose lower end becomes
-    `budget_from`. `study` names the study in a shared storage.
+    `budget` is the MACs of the network that is searched for (up: of the largest one to train the
+    target in), or a band such as 200M..300M, whose lower end becomes `budget_from`. `study` names
+    the study in a shared storage.
     """
 
     budget: Annotated[int, BeforeValidator(parse_budget)] = 300_000_000
@@ -151,6 +163,15 @@ class SearchConfig(SupernetConfig):
     workers: int = Field(1, ge=1, le=1024)
     storage: Annotated[str | None, AfterValidator(storage_url)] = None
     study: str | None = None
+
+    @model_validator(mode="after")
+    def _help_is_for_targets(self) -> SearchConfig:
+        if self.direction == "down" and "help" in self.objectives:
+            raise ValueError(
+                "the objective help is how a larger network helps a target, but with --direction "
+                "down there is none; use accuracy, or costs beside it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_latencies(self) -> SearchConfig:
@@ -169,11 +190,11 @@ class SearchConfig(SupernetConfig):
         return replace(super().limits, latency=self.max_latency)
 
     def make_space(self, target: Architecture) -> SearchSpace:
-        """The space around `target`, with latencies where there is a table.
+        """The space of the search, with latencies where there is a table of them.
 
         Raises: ValueError for choices that make no space, and for a table that lacks a row.
         """
-        space = self.space.around(target)
+        space = self.space.build(target)
         if self.latency_table is None:
             return space
         return space.priced(load_latency_table(Path(self.latency_table)))
@@ -200,7 +221,7 @@ def load_config(
         if not equals or not key:
             raise ValueError(f"--set takes KEY=VALUE, such as train.lr=0.2, but got {text!r}")
         try:
-            _put(data, key.strip(), _parse_yaml(value))
+            _put(data, key.strip(), parse_yaml(value))
         except yaml.YAMLError:
             raise ValueError(f"--set {key}: {value!r} is not a value") from None
     for key, value in options.items():
@@ -215,43 +236,6 @@ def load_config(
 def dump_config(config: RunConfig) -> str:
     """The resolved configuration as YAML."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Raises: ValueError naming a file that holds no keys and values; OSError."""
-    try:
-        data = _parse_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a YAML file ({error})") from None
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise ValueError(f"{path} must hold keys and values, but holds a {type(data).__name__}")
-    return data
-
-
-def _parse_yaml(text: str) -> Any:
-    """Raises: yaml.YAMLError, also where PyYAML stumbles over what it cannot construct."""
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError:
-        raise
-    except Exception as error:  # PyYAML's constructors fail in many ways
-        raise yaml.YAMLError(f"not a value: {error or type(error).__name__}") from None
-
-
-class _Loader(yaml.SafeLoader):
-    """Without what YAML 1.1 takes for truth values besides true and false: in version 1.2, and for
-    people, `on` and `no` are words, such as the key `race.on`."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(":bool")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF")
-)
 
 
 def _put(data: dict[str, Any], key: str, value: Any) -> None:

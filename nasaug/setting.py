@@ -8,7 +8,7 @@ import torch
 
 from nasaug.config import RunConfig
 from nasaug.console import say
-from nasaug.supernet import Architecture, load_target
+from nasaug.supernet import Architecture
 from nasaug.training import (
     Batches,
     Dataset,
@@ -30,7 +30,8 @@ VIEWED = {"flip", "crop", "workers", "rand_augment", "auto_augment", "mixup", "c
 
 @dataclass(frozen=True)
 class Setting:
-    """The target, the data and how the one sees the other."""
+    """The target (of a search down the table's smallest member), the data and how the one sees the
+    other."""
 
     config: RunConfig
     target: Architecture
@@ -70,7 +71,7 @@ def prepare(config: RunConfig) -> Setting:
         config.data.download,
         config.data.imbalance,
     )
-    target = load_target(config.target, len(data.classes), config.resolution, config.in_channels)
+    target = config.make_target(len(data.classes))
     size = config.train.resolution or proxy_resolution(target, data.native_size)
     options = config.data.model_dump(include=VIEWED)
     view = View(size, target.in_channels, device, **options)

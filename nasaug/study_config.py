@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from nasaug.config import Section
 from nasaug.netaug import METHODS
+from nasaug.sections import Section
 from nasaug.supernet import did_you_mean
 
 Kind = Literal["epochs", "macs", "time"]

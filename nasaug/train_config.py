@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from nasaug.config import RunConfig, Section
+from nasaug.config import RunConfig
 from nasaug.netaug import (
     METHODS,
     BoostOptions,
@@ -19,6 +19,7 @@ from nasaug.netaug import (
     check_parts,
     evenly_spaced,
 )
+from nasaug.sections import Section
 from nasaug.supernet import Factors, Noise, did_you_mean, published_factors
 
 
@@ -98,10 +99,13 @@ class MetricsSection(Section):
 class TrainConfig(RunConfig):
     """`nasaug train`: `method` fills in sections by its name (see `nasaug methods`); a section that
     is absent is off. `largest` is auto (the newest search, else published), published, none or a
-    path of a search's best.json."""
+    path of a search's best.json. `init` is a run or a weights file that a target which is trained
+    alone starts from, in place of fresh weights; where a larger network's start, says
+    `netaug.init`."""
 
     method: Annotated[str, AfterValidator(_known_method)] = "netaug"
     largest: str = "auto"
+    init: str | None = None
     netaug: NetAugSection | None = None
     relational: RelationalOptions | None = None
     in_place: InPlaceOptions | None = None
@@ -140,6 +144,12 @@ class TrainConfig(RunConfig):
             raise ValueError(
                 "method baseline trains the target alone, but there are keys of netaug; use "
                 "--method netaug, or leave them out"
+            )
+        if self.init is not None and not (self.augmented is None and self.boost is None):
+            raise ValueError(
+                f"--init {self.init} gives weights to a target that is trained alone, but method "
+                f"{self.method} trains a larger network; use --method baseline, or --init fresh or "
+                "supernet"
             )
         check_parts(self.parts())
         netaug, prune = self.augmented, self.prune

@@ -17,10 +17,11 @@ from typing import IO, Any
 
 import yaml
 
-from nasaug.config import RunConfig, dump_config, read_yaml
+from nasaug.config import RunConfig, dump_config
 from nasaug.search import storage_name
 from nasaug.supernet import Architecture
 from nasaug.training import ALONE, RunFolder, Workers, read_json_object, write_atomically
+from nasaug.yaml_files import read_yaml
 
 log = logging.getLogger(__name__)
 RUNS = Path("runs")
@@ -50,7 +51,7 @@ def locate_run(
         if path is None and group.first:
             log.warning("no earlier run of this command was found; starting a new one")
     if path is None:
-        path = RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{command}-{Path(config.target).stem}"
+        path = RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{command}-{_short(config.target)}"
         path = _unused(path) if group.first else path
     if group.first:
         _check_config(path, text, resume)
@@ -94,11 +95,16 @@ def folders_near(path: Path | None) -> list[Path]:
 
 
 def newest_search(name: str, target: Architecture, near: Path) -> SearchResult | None:
-    """The newest search result for a target at its resolution: best.json and what it says."""
+    """The newest search result for a target at its resolution: best.json and what it says.
+
+    What a search down found is no network to train a target in, and passed over.
+    """
     for folder in folders_near(near):
         path = folder / "best.json"
         if path.is_file():
             best = read_best(path)
+            if is_down(best):
+                continue
             found = best["architecture"]
             size = found.get("resolution"), found.get("in_channels", 3)
             if best["target"] == name and size == (target.resolution, target.in_channels):
@@ -112,10 +118,21 @@ def read_best(path: Path) -> dict[str, Any]:
         best = read_json_object(path)
     except ValueError as error:
         raise ValueError(f"{path} is not a search result ({error})") from None
-    needed = {"target", "architecture", "macs", "budget_macs"}
+    needed = {"architecture", "macs", "budget_macs"} | ({"target"} if not is_down(best) else set())
     if not needed <= best.keys() or not isinstance(best["architecture"], dict):
         raise ValueError(f"{path} is not a search result: it needs {', '.join(sorted(needed))}")
     return best
+
+
+def is_down(best: Mapping[str, Any]) -> bool:
+    """Whether a search's result is a network that was found by itself, in a table."""
+    return best.get("direction") == "down"
+
+
+def _short(target: str) -> str:
+    """A target in a folder's name: its own, its file's, or that of the search that found it."""
+    path = Path(target)
+    return path.parent.name if path.name == "best.json" and path.parent.name else path.stem
 
 
 def _newest_alike(command: str, text: str) -> Path | None:

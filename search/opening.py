@@ -139,7 +139,7 @@ def close_storage(storage: BaseStorage) -> None:
 
 def space_facts(space: SearchSpace) -> dict[str, Any]:
     """What tells spaces apart across processes: the decisions by name, and a digest of the rest."""
-    text = repr((space.target.to_json(), [row.decisions for row in space.rows]))
+    text = repr((space.target.to_json(), space.rows))
     return {
         "target": space.target.name,
         "decisions": {name: list(values) for name, values in space.decisions.items()},

@@ -11,6 +11,8 @@ edge-dropout  one member, the join of the edges that survive a dropout whose rat
               et al., ICML 2018); its limit is single-path.
 sandwich      the largest on the labels; the smallest and k random ones on what the largest says
               (BigNAS, Yu et al., 2020, arXiv 2003.11142).
+shrinking     several trainings, one after the other, each with a step of its own: progressive
+              shrinking (see `shrinking.py`).
 """
 
 from __future__ import annotations
@@ -19,16 +21,20 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from nasaug.search.paths import dropout_path, fair_passes, fair_paths
+from nasaug.search.shrinking import Stages
 from nasaug.supernet import Network, SearchSpace, did_you_mean
 from nasaug.training import Batch, Losses, State, Step, distillation
 
+SHRINKING = "shrinking"
+
 
 def _known_method(name: str) -> str:
-    if name not in SUPERNET_METHODS:
-        raise ValueError(f"unknown method {name!r}: {did_you_mean(name, SUPERNET_METHODS)}")
+    known = (*SUPERNET_METHODS, SHRINKING)
+    if name not in known:
+        raise ValueError(f"unknown method {name!r}: {did_you_mean(name, known)}")
     return name
 
 
@@ -38,7 +44,12 @@ class SupernetOptions(BaseModel):
     fair_over: what is dealt out fairly, a row's joint choices (kernel, expand ratio and width at
     once; as FairNAS) or each decision by itself, which takes far fewer passes. edge_dropout: the
     rate at the start; it rises linearly and is 1 from the share `edge_dropout_until` of training
-    on. random_paths: the k of the sandwich. temperature: softens the sandwich's logits.
+    on. random_paths: the k of the sandwich. temperature: softens the logits that teach, the
+    sandwich's and those of shrinking.
+
+    stages: those of shrinking; empty is Once-for-All's order, each as long as the recipe.
+    soft_weight: of what the full network teaches them, the labels having the rest.
+    kernel_transforms: whether smaller kernels are made from larger ones by learned matrices.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,15 +60,39 @@ class SupernetOptions(BaseModel):
     edge_dropout_until: float = Field(0.5, gt=0, le=1)
     random_paths: int = Field(2, ge=0, le=64)
     temperature: float = Field(1.0, gt=0, le=100)
+    stages: Stages = ()
+    soft_weight: float = Field(0.5, ge=0, le=1)
+    kernel_transforms: bool = False
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether it is trained in stages, rather than by one step."""
+        return self.method == SHRINKING
+
+    @model_validator(mode="after")
+    def _stages_are_used(self) -> SupernetOptions:
+        if self.stages and not self.shrinks:
+            raise ValueError(
+                f"stages are of the method {SHRINKING}, but the method is {self.method}; leave "
+                f"them out, or set method: {SHRINKING}"
+            )
+        return self
 
 
 def supernet_step(space: SearchSpace, options: SupernetOptions) -> Step:
-    """The step that trains a supernet of `space` as `options` say."""
+    """The step that trains a supernet of `space` as `options` say.
+
+    Raises: ValueError for shrinking, which has a step for each of its stages.
+    """
+    if options.shrinks:
+        raise ValueError("shrinking has a step for each of its stages: use shrinking_step")
     return SUPERNET_METHODS[options.method](space, options)
 
 
 def passes_per_step(space: SearchSpace, options: SupernetOptions) -> int:
     """How many members see the batch in a step, for comparisons at equal numbers of passes."""
+    if options.shrinks:
+        raise ValueError("shrinking trains other numbers of paths in each of its stages")
     if options.method == "fair":
         return fair_passes(space, options.fair_over)
     return 2 + options.random_paths if options.method == "sandwich" else 1

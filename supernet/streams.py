@@ -93,7 +93,7 @@ def _read(stream: Stream | None, path: Mapping[str, Leaf]) -> None:
 
 def _write(stream: Stream | None, path: Mapping[str, Leaf]) -> None:
     """From the last dense leaf on, which makes the channels."""
-    for name, leaf in reversed(path.items()):
+    for name, leaf in reversed(list(path.items())):
         _through(stream, [(name, leaf)])
         if _is_dense(leaf):
             return

@@ -8,6 +8,8 @@ width, as in the authors' code.
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -39,16 +41,21 @@ def load_target(
     resolution: int | None = None,
     in_channels: int | None = None,
 ) -> Architecture:
-    """A named target, or the user's own from a YAML table (a path that ends in .yaml or .yml).
+    """A named target, the user's own from a YAML table (a path that ends in .yaml or .yml), or what
+    a search down found (its folder, or the best.json in it).
 
     `resolution` and `in_channels` (1 or 3) replace the target's own where given.
 
-    Raises: ValueError for an unknown name (the nearest is offered) or a table that is wrong;
-        FileNotFoundError.
+    Raises: ValueError for an unknown name (the nearest is offered), a table or a result that is
+        wrong, or a result that is a network to train a target in; FileNotFoundError.
     """
     text = str(name)
     if text.endswith((".yaml", ".yml")):
         arch = read_table(Path(text), "target", Architecture.from_dict)
+    elif text.endswith(".json"):
+        arch = _found(Path(text))
+    elif text not in TARGETS and os.path.isdir(text):
+        arch = _found(Path(text, "best.json"))
     else:
         arch = _named(text)
     check_classes(num_classes)
@@ -79,6 +86,28 @@ def target_names() -> tuple[str, ...]:
     return tuple(TARGETS)
 
 
+def _found(path: Path) -> Architecture:
+    """The network in a search's best.json. Raises: as `load_target`."""
+    if path.name == "best.json" and path.parent.is_dir() and not path.exists():
+        raise ValueError(
+            f"{path.parent} holds no search's result: there is no best.json; name the folder of a "
+            "finished nasaug search --direction down"
+        )
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict) or not isinstance(data.get("architecture"), dict):
+            raise ValueError("it has no architecture")
+        arch = Architecture.from_dict(data["architecture"])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not a search's result: {error}") from None
+    if data.get("direction") != "down":
+        raise ValueError(
+            f"{path} is a network to train {data.get('target', 'a target')} in, not a target; "
+            "name that target, and this file by --largest"
+        )
+    return arch
+
+
 def _named(name: str) -> Architecture:
     if name in TARGETS:
         return replace(TARGETS[name](), name=name)
@@ -90,7 +119,8 @@ def _named(name: str) -> Architecture:
         raise ValueError(f"the width in {name!r} must be from 005 to 400 (hundredths)")
     raise ValueError(
         f"unknown target {name!r}: {did_you_mean(name, TARGETS)} "
-        "(also mbv2_w050 and other widths of mbv2, mbv3, proxylessnas; or a YAML table's path)"
+        "(also mbv2_w050 and other widths of mbv2, mbv3, proxylessnas; a YAML table's path; or the "
+        "folder of a nasaug search --direction down)"
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from nasaug.cli import COMMANDS
-from nasaug.supernet import Architecture, macs
+from nasaug.supernet import Architecture, load_space, macs
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -46,8 +46,10 @@ def test_example_of_a_users_table_is_a_target() -> None:
     assert macs(Architecture.from_dict(yaml.safe_load(table))) > 0
 
 
-# Studies are no runs: tests/nasaug/comparing checks them.
-RUNS = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p.parent.name != "studies")
+# Studies are no runs (tests/nasaug/comparing checks them), nor are spaces.
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+RUNS = [path for path in CONFIGS if path.parent.name not in ("studies", "spaces")]
+SPACES = [path for path in CONFIGS if path.parent.name == "spaces"]
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda p: f"{p.parent.name}-{p.name}")
@@ -63,3 +65,16 @@ def test_shipped_configs_load_and_open_with_their_command(path: Path) -> None:
     assert ROOT / command[1] == path
     load_config(kind, str(path), (), {})
     assert "# Result: " in text
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda p: p.name)
+def test_shipped_spaces_load_and_open_with_the_command_that_gave_their_result(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = path.read_text()
+    (code,) = re.findall(r'^#   python -c "(.*)"$', text, re.MULTILINE)
+    assert f"load_space('{path.stem}'" in code
+    exec(code, {})
+    (result,) = re.findall(r"^# Result: (.*)$", text, re.MULTILINE)
+    assert result.startswith(capsys.readouterr().out.strip())
+    assert load_space(path, 10).count() == load_space(path.stem, 10).count()

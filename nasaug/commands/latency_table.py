@@ -28,6 +28,7 @@ from nasaug.cli import json_option
     show_default=True,
     help="Whole networks to compare with; 0: none.",
 )
+@click.option("--space", help="Instead of a target: the table of a search down.")
 @click.option("--config", type=click.Path(dir_okay=False), help="A search's YAML file.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="As for search.")
 @click.option("--classes", type=int, default=10, show_default=True, help="Of the classifier.")
@@ -36,6 +37,7 @@ from nasaug.cli import json_option
 @json_option
 def command(
     target: str | None,
+    space: str | None,
     out: str,
     backend: str,
     threads: int,
@@ -51,13 +53,15 @@ def command(
     """Measure what every row of a search space costs on this machine.
 
     The table is what `nasaug search --latency-table` reads: a search under --max-latency. TARGET is
-    the search's target; give the same --set space.KEY=VALUE and resolution as there. Some whole
+    the search's target, or with --direction down its --space; give the same --set space.KEY=VALUE
+    and resolution as there. Some whole
     networks are measured too: the sums over rows are scaled to fit ten of them, and compared with
     others that the scale has not seen.
     """
     from nasaug.config import SearchConfig, load_config
     from nasaug.pipelines.latency_table import Order, measure_table
 
-    loaded = load_config(SearchConfig, config, sets, {"target": target, "seed": seed})
+    keys = {"target": target, "space.table": space, "direction": space and "down", "seed": seed}
+    loaded = load_config(SearchConfig, config, sets, keys)
     order = Order(backend, threads, repeats, validate)
     measure_table(loaded, classes, order, out, resume, as_json)

@@ -11,6 +11,7 @@ from nasaug.cli import shared_keys, shared_options
 
 @click.command("rank-check")
 @shared_options
+@click.option("--space", help="In place of --target: the table of a search down.")
 @click.option("--n", "n", type=int, help="Candidates to train alone, at least 4.")
 @click.option("--bands", type=int, help="MACs bands of equal width that they are drawn from.")
 @click.option("--budget", help="MACs of the dearest candidate; default: the search's own.")
@@ -37,6 +38,8 @@ def command(
 
     keys = shared_keys(options)
     keys |= {
+        "direction": options["space"] and "down",
+        "space.table": options["space"],
         "train.epochs": None,
         "alone.epochs": options["epochs"],
         "n": options["n"],

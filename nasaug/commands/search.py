@@ -1,4 +1,4 @@
-"""`nasaug search`: train a one-shot supernet around a target, then search it under a budget."""
+"""`nasaug search`: train a one-shot supernet, then search it under a budget, up or down."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from nasaug.cli import shared_keys, shared_options
 
 @click.command("search")
 @shared_options
-@click.option("--budget", help="MACs of the largest network, e.g. 300M, or a band 200M..300M.")
+@click.option("--direction", help="up (around the target) or down (in a space of its own).")
+@click.option("--space", help="With --direction down: its name, or a YAML table's path.")
+@click.option("--budget", help="MACs of what is searched for: 300M, or a band 200M..300M.")
 @click.option("--max-params", help="Its parameters, e.g. 2M.")
 @click.option("--max-memory", help="Its peak int8 activation memory, e.g. 256KB.")
 @click.option("--max-latency", help="Its latency by the table, e.g. 20ms.")
@@ -38,16 +40,20 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Find the largest network to train a target in, under hard limits.
+    """Find the largest network to train a target in, or a network itself, under hard limits.
 
     A one-shot supernet around the target is trained once; an Optuna study then ranks its
     sub-networks by their validation accuracy with inherited weights. `nasaug train` picks up the
     result. The supernet of an earlier search is reused when space, data and recipe are the same.
+
+    With --direction down there is no target: the supernet is of a table of choices (--space), and
+    what is found is a small network with weights, to deploy as it is or to train further.
     """
     from nasaug.config import SearchConfig, load_config
     from nasaug.pipelines.search import run_search
 
     own = (
+        "direction",
         "budget",
         "max_params",
         "max_memory",
@@ -61,5 +67,5 @@ def command(
         "study",
     )
     keys = shared_keys(options) | {name: options[name] for name in own}
-    keys["race.on"] = options["race"]
+    keys |= {"space.table": options["space"], "race.on": options["race"]}
     run_search(load_config(SearchConfig, config, sets, keys), out, resume, join, as_json)

@@ -1,4 +1,4 @@
-"""`nasaug space`: describe the search space around a target."""
+"""`nasaug space`: describe the search space around a target, or a table of choices."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from nasaug.cli import json_option
 
 @click.command("space")
 @click.argument("target", required=False)
+@click.option("--space", help="Instead: the name or YAML file of a space tied to no target.")
 @click.option("--config", type=click.Path(dir_okay=False), help="A search's YAML file.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="As for search.")
 @click.option("--classes", type=int, default=10, show_default=True, help="Of the classifier.")
@@ -24,6 +25,7 @@ from nasaug.cli import json_option
 @json_option
 def command(
     target: str | None,
+    space: str | None,
     config: str | None,
     sets: tuple[str, ...],
     classes: int,
@@ -32,7 +34,9 @@ def command(
     as_json: bool,
     **limits: Any,
 ) -> None:
-    """Describe the search space around a target: its rows, its size, its cheapest and dearest path.
+    """Describe the search space around a target, or a table of choices (--space).
+
+    That is its rows, its size, its cheapest and dearest path.
 
     With limits: how many members meet them, and how fast such members are drawn. The choices are
     those of `nasaug search`; change them with --set space.KEY=VALUE.
@@ -40,6 +44,7 @@ def command(
     from nasaug.config import SearchConfig, load_config
     from nasaug.pipelines.space import describe_space
 
-    loaded = load_config(SearchConfig, config, sets, {"target": target, **limits})
+    keys = {"target": target, "space.table": space, "direction": space and "down", **limits}
+    loaded = load_config(SearchConfig, config, sets, keys)
     limited = loaded.limits != SearchConfig().limits or limits["budget"] is not None
     describe_space(loaded, classes, limited, picture, best, as_json)

@@ -14,7 +14,7 @@ from nasaug.cli import shared_keys, shared_options
 @click.option("--method", help="netaug, baseline (the target alone), ...: see nasaug methods.")
 @click.option("--largest", help="A best.json, published, none, or auto: the newest search.")
 @click.option("--teacher", help="A run, torchvision:NAME@WEIGHTS or timm:NAME@WEIGHTS.")
-@click.option("--init", "init", help="fresh, or supernet: the searched supernet's weights.")
+@click.option("--init", help="fresh, supernet (the search's weights), or a run or weights file.")
 def command(
     config: str | None,
     sets: tuple[str, ...],
@@ -27,15 +27,21 @@ def command(
 
     The larger network is the newest search result for the target, or the published factors when
     there is none. Only the target is exported, evaluated and saved.
+
+    A target may be what `nasaug search --direction down` found: give its folder. With --init RUN
+    (and --method baseline) training starts from that run's weights.
     """
     from nasaug.config import load_config
     from nasaug.pipelines.train import run_training
     from nasaug.train_config import TrainConfig
 
+    init = options["init"]
+    of_larger = init in ("fresh", "supernet")
     keys = shared_keys(options) | {
         "method": options["method"],
         "largest": options["largest"],
         "distill.teacher": options["teacher"],
-        "netaug.init": options["init"],
+        "netaug.init": init if of_larger else None,
+        "init": None if of_larger else init,
     }
     run_training(load_config(TrainConfig, config, sets, keys), out, resume, as_json)

@@ -153,7 +153,9 @@ class Cells:
 
     def _made_first(self, cell: str, name: str, target: str) -> Cell:
         study, section = self.study, self.study.before[name]
-        decided = {"target": target, "threads": study.threads}
+        decided: dict[str, Any] = {"threads": study.threads}
+        if section.keys.get("direction") != "down":  # which finds its network itself
+            decided["target"] = target
         own = _merged(section.keys, section.per_target.get(target, {}))
         if section.search is not None:
             shared = {key: study.base[key] for key in OF_A_SEARCH if key in study.base}

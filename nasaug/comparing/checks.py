@@ -9,7 +9,7 @@ from nasaug.comparing.plan import Planner
 from nasaug.config import SearchConfig
 from nasaug.netaug import sharing_groups
 from nasaug.pipelines.inside import augmentation_for
-from nasaug.supernet import Architecture, load_target
+from nasaug.supernet import Architecture
 from nasaug.train_config import TrainConfig
 from nasaug.training import load_dataset, load_teacher, proxy_resolution
 
@@ -33,7 +33,7 @@ def check_cells(planner: Planner) -> None:
                 )
                 classes[key] = len(data.classes), data.native_size
             count, size = classes[key]
-            target = load_target(config.target, count, config.resolution, config.in_channels)
+            target = config.make_target(count)
             if isinstance(config, TrainConfig):
                 _check_training(planner, cell, config, target, size)
             elif isinstance(config, SearchConfig):

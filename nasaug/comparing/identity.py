@@ -23,6 +23,8 @@ PATHS = {
     "target": "",
     "largest": "best.json",
     "distill.teacher": "weights.safetensors",
+    "init": "weights.safetensors",
+    "space.table": "",
     "latency_table": "",
 }
 BYTES = 4  # eight digits; the readable part tells most cells apart already

@@ -1,9 +1,9 @@
-"""The picture of a network over the target that it contains, row by row.
+"""The picture of a network row by row, over the target that it contains or by itself.
 
 Three bars a row: the channels after it, the channels inside it (of a block with an expansion) and
 its MACs. The dark part of a bar is the target's share, the light part what was added; a row that
-the target lacks is green. Bars grow with the square root of their number, so that the first rows,
-which are narrow, can be seen beside the last.
+the target lacks is green. By itself a network is all dark. Bars grow with the square root of their
+number, so that the first rows, which are narrow, can be seen beside the last.
 """
 
 from __future__ import annotations
@@ -39,18 +39,21 @@ BAR, THICK = 1.25, 0.2
 Say = Callable[[int], str]
 
 
-def draw_architecture(target: Architecture, winner: Architecture, path: Path) -> None:
-    """Write the picture of `winner` over `target` to `path` (.svg or .png).
+def draw_architecture(target: Architecture | None, winner: Architecture, path: Path) -> None:
+    """Write the picture of `winner` over `target` (None: by itself) to `path` (.svg or .png).
 
     Raises: ValueError if `winner` does not contain `target`, or for another ending; OSError.
     """
     save_picture(architecture_figure(target, winner), path)
 
 
-def architecture_figure(target: Architecture, winner: Architecture) -> Figure:
-    """The picture of `winner` over `target`. Raises: ValueError if it does not contain it."""
+def architecture_figure(target: Architecture | None, winner: Architecture) -> Figure:
+    """The picture of `winner` over `target`, or by itself where that is None.
+
+    Raises: ValueError if it does not contain the target.
+    """
     winner = winner.canonical()
-    inside = embed(target, winner)
+    inside = winner if target is None else embed(target, winner)
     height = ROW * len(winner.rows)
     with style():
         figure = sheet(WIDTH, TOP + height + BOTTOM)
@@ -118,16 +121,18 @@ def _bars(axes: Axes, left: float, own: list[int], grown: list[int], say: Say) -
         axes.text(x, y, text, va="center", fontsize=8, color=INK if after > before else GREY)
 
 
-def _head(axes: Axes, target: Architecture, winner: Architecture) -> None:
-    title = f"{plain(winner.name)} over {plain(target.name)}"
+def _head(axes: Axes, target: Architecture | None, winner: Architecture) -> None:
+    title, count, size = plain(winner.name), format_macs(macs(winner)), f"{params(winner):,}"
+    parts: tuple[tuple[str, str], ...] = ()
+    if target is not None:
+        title = f"{title} over {plain(target.name)}"
+        count = f"{format_macs(macs(target))} → {count}"
+        size = f"{params(target):,} → {size}"
+        parts = ((BLUE, "the target"), (ORANGE, "added to its rows"), (GREEN, "rows that it lacks"))
     axes.text(0.2, -0.95, title, fontsize=13, weight="bold", color=INK, va="center")
-    costs = (
-        f"{format_macs(macs(target))} → {format_macs(macs(winner))} MACs, "
-        f"{params(target):,} → {params(winner):,} parameters, "
-        f"at {winner.resolution} x {winner.resolution} pixels"
-    )
+    at = f"at {winner.resolution} x {winner.resolution} pixels"
+    costs = f"{count} MACs, {size} parameters, {at}"
     axes.text(0.2, -0.67, costs, color=GREY, va="center")
-    parts = ((BLUE, "the target"), (ORANGE, "added to its rows"), (GREEN, "rows that it lacks"))
     for index, (colour, text) in enumerate(parts):
         x = 0.2 + 1.5 * index
         axes.barh(-0.38, 0.16, 0.14, x, color=colour)

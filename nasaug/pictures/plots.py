@@ -155,9 +155,12 @@ def importance_figure(
 
 
 def supernet_figure(
-    epochs: Sequence[float], losses: Mapping[str, Sequence[float]], top1: Sequence[float] = ()
+    epochs: Sequence[float],
+    losses: Mapping[str, Sequence[float]],
+    top1: Sequence[float] = (),
+    whose: str = "the target",
 ) -> Figure:
-    """The supernet's training: its losses by name and the target's top-1 inside it.
+    """The supernet's training: its losses by name and the top-1 inside it of the member `whose`.
 
     One number an epoch; `top1` (fractions) may be empty.
     """
@@ -177,7 +180,7 @@ def supernet_figure(
             right = left.twinx()
             right.spines["right"].set_visible(True)
             right.plot(epochs, top1, "s--", color=GREEN)
-            right.set_ylabel("the target's top-1 inside it", color=GREEN)
+            right.set_ylabel(f"{whose}'s top-1 inside it", color=GREEN)
             right.yaxis.set_major_formatter(PercentFormatter(1.0))
     return figure
 

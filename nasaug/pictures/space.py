@@ -157,7 +157,8 @@ def _texts(axes: Axes, space: SearchSpace, edges: list[Edge] | None, left: float
         y = ROW * (index + 0.5)
         kind = KINDS.get(row.template.kind, row.template.kind)
         axes.text(0.2, y - 0.075, row.name, va="center", color=GREEN if row.optional else INK)
-        extra = "extra " if row.optional else ""
+        extra = "optional " if space.is_table else "extra "
+        extra = extra if row.optional else ""
         axes.text(0.2, y + 0.085, extra + kind, va="center", color=GREY, fontsize=7)
         edge = edges[index] if edges is not None else None
         absent = edge is not None and isinstance(edge.row, Skip)
@@ -194,8 +195,9 @@ def _options(
 
 
 def _head(axes: Axes, space: SearchSpace, chosen: ChoicePath | None) -> None:
-    name = plain(space.target.name)
-    axes.text(0.2, -0.9, f"Search space around {name}", fontsize=13, weight="bold", color=INK)
+    name = plain(space.name)
+    title = f"Search space {name}" if space.is_table else f"Search space around {name}"
+    axes.text(0.2, -0.9, title, fontsize=13, weight="bold", color=INK)
     members = space.count()
     # Decimal, since a count may be too large for a float.
     size = f"{members:,}" if members < 10**6 else f"{Decimal(members):.2e}"
@@ -207,7 +209,8 @@ def _head(axes: Axes, space: SearchSpace, chosen: ChoicePath | None) -> None:
         axes.text(0.2, -0.48, f"Path drawn: {cost}", color=RED, weight="bold")
     left = axes.get_xlim()[1] - OPTIONS
     inner = ((INNER, "inner channels"),) if chosen is not None else ()
-    for x, text in ((KERNEL, "kernel"), (EXPAND, "expand (times the target's)"), *inner):
+    expand = "expand" if space.is_table else "expand (times the target's)"
+    for x, text in ((KERNEL, "kernel"), (EXPAND, expand), *inner):
         axes.text(left + x, -0.22, text, color=INK, fontsize=8)
     axes.text((NAMES + left) / 2, -0.22, "channels", color=INK, fontsize=8, ha="center")
 

@@ -143,7 +143,7 @@ def _picture(
             if (searched.folder / "artifacts" / identifier).is_file():
                 return identifier
             storage.set_study_system_attr(study_id, key, json.dumps(None))  # as the dashboard does
-    figure = architecture_figure(searched.target, searched.architecture(trial))
+    figure = architecture_figure(searched.over, searched.architecture(trial))
     identifier = str(uuid.uuid4())
     artifacts.write(identifier, BytesIO(render(figure, "svg")))
     facts = {

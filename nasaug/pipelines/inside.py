@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nasaug.config import SpaceSection
 from nasaug.netaug import Augmentation
 from nasaug.search import format_macs, parse_budget
+from nasaug.sections import SpaceSection
 from nasaug.supernet import Architecture, Factors
 from nasaug.train_config import NetAugSection, TrainConfig
 from nasaug.training import read_json_object
-from nasaug.workspace import SearchResult, newest_search, read_best
+from nasaug.workspace import SearchResult, is_down, newest_search, read_best
 
 INSIDE = "inside.json"
 
@@ -54,7 +54,8 @@ def _inside(config: TrainConfig, section: NetAugSection, target: Architecture, r
         given = "the factors given" if section.spelt_out or grows else "the published factors"
         return Inside(augmentation, None, given)
     path, facts = best
-    if facts["target"] != config.target:
+    down = is_down(facts)
+    if not down and facts["target"] != config.target:
         raise ValueError(
             f"{path} was searched for {facts['target']}, not {config.target}; "
             "name another --largest, or search for this target first"
@@ -66,7 +67,7 @@ def _inside(config: TrainConfig, section: NetAugSection, target: Architecture, r
         )
     try:
         largest = Architecture.from_dict(facts["architecture"]).with_classes(target.num_classes)
-        if not section.spelt_out and "space" in facts:
+        if not section.spelt_out and not down and "space" in facts:
             space = SpaceSection.model_validate(facts["space"])
             factors = Factors(space.width or factors.width, space.expand or factors.expand)
         augmentation = Augmentation.inside(target, largest, factors, section.divisor)

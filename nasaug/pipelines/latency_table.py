@@ -34,7 +34,7 @@ from nasaug.devices import (
     write_csv,
 )
 from nasaug.search import format_macs
-from nasaug.supernet import Architecture, SearchSpace, load_target, macs
+from nasaug.supernet import Architecture, SearchSpace, macs
 from nasaug.training import keep_caches, write_atomically
 
 CALIBRATION = 10
@@ -69,8 +69,8 @@ def measure_table(
     _check_place(path, repeats_path, resume)
     if 0 < order.validate < FEWEST:
         raise ValueError(f"--validate must be 0 or at least {FEWEST}, but got {order.validate}")
-    arch = load_target(config.target, classes, config.resolution, config.in_channels)
-    space = config.space.around(arch)
+    arch = config.make_target(classes)
+    space = config.space.build(arch)
     networks = _draw(space, order, config.seed)
     # As every other command runs a network. Otherwise glibc hands freed activations back to the
     # kernel or not as the heap happens to lie, and the same row takes 4 ms in one network and 11 in
@@ -86,7 +86,7 @@ def measure_table(
         table, measured, noisy = _measured_rows(backend, space, earlier, kept, order)
         table, timings = _fitted(backend, table, networks, order)
     agreement = judge(table, networks.judged, timings) if networks.judged else None
-    facts = _facts(earlier, conditions, arch.name, len(networks.fit), order.repeats, agreement)
+    facts = _facts(earlier, conditions, space, len(networks.fit), order.repeats, agreement)
     table = LatencyTable(table.timings, table.scale, table.overhead, facts)
     write_atomically(path, write_csv(table))
     repeats_path.unlink(missing_ok=True)
@@ -165,21 +165,22 @@ def _fitted(
 def _facts(
     earlier: LatencyTable,
     conditions: dict[str, str],
-    target: str,
+    space: SearchSpace,
     fitted: int,
     repeats: int,
     agreement: Agreement | None,
 ) -> dict[str, str]:
     before = {key: value for key, value in earlier.facts.items() if key not in JUDGEMENT}
     targets = [name for name in before.get("targets", "").split(", ") if name]
+    whose = space.name if space.is_table else f"around {space.name}"
     facts = {
         **before,
         **conditions,
         "nasaug": version("nasaug"),
         "measured": date.today().isoformat(),
-        "targets": ", ".join(dict.fromkeys([*targets, target])),
+        "targets": ", ".join(dict.fromkeys([*targets, space.name])),
         "repeats": str(repeats),
-        "scaled_on": f"{fitted} networks of the space around {target}",
+        "scaled_on": f"{fitted} networks of the space {whose}",
     }
     if agreement is not None:
         facts["validated_on"] = f"{agreement.networks} other networks of that space"

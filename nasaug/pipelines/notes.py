@@ -26,14 +26,15 @@ READING = """\
 
 def study_note(searched: Searched, picture: str | None) -> str:
     """The note; `picture` is the path on the server of the winner's picture."""
-    target, space = searched.target, searched.space
+    space = searched.space
+    where = f"{'down in' if space.is_table else 'around'} {_quoted(space.name)}"
+    around = "" if space.is_table else "around the target, "
     low, high = format_macs(space.source.cheapest), format_macs(space.source.dearest)
     lines = [
-        f"## Search around {_quoted(target.name)}, {limits_in_words(searched)}",
+        f"## Search {where}, {limits_in_words(searched)}",
         searched.progress,
         "",
-        f"- **space**: {format_count(space.count())} members around the target, "
-        f"{low} to {high} MACs",
+        f"- **space**: {format_count(space.count())} members, {around}{low} to {high} MACs",
         f"- **objectives**: {', '.join(searched.objectives)}",
         f"- **data**: {_quoted(searched.config.data.name)}",
         f"- **sampler**: {searched.config.sampler}, seed {searched.config.seed}",
@@ -55,6 +56,8 @@ def _winner(searched: Searched, picture: str | None) -> list[str]:
     if winner is None:
         return ["No trial is finished yet.", ""]
     arch, target = searched.architecture(winner), searched.target
+    alone = searched.space.is_table
+    over = "" if alone else " over the target"
     costs = [("MACs", macs), ("parameters", params), ("peak int8 memory (bytes)", peak_memory)]
     rows = [f"| {name} | {cost(target):,} | {cost(arch):,} |" for name, cost in costs]
     values = [
@@ -65,11 +68,11 @@ def _winner(searched: Searched, picture: str | None) -> list[str]:
     return [
         f"### The winner: trial {winner.number}, {', '.join(values)}",
         "",
-        "| | target | winner |",
+        f"| | {'smallest member' if alone else 'target'} | winner |",
         "|---|---:|---:|",
         *rows,
         "",
-        *([f"![the winner over the target, row by row]({picture})", ""] if picture else []),
+        *([f"![the winner{over}, row by row]({picture})", ""] if picture else []),
     ]
 
 

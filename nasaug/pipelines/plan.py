@@ -20,6 +20,7 @@ from nasaug.netaug import (
     unsharing_step,
 )
 from nasaug.pipelines.inside import Inside, augmentation_for
+from nasaug.pipelines.starting import started_from
 from nasaug.pipelines.teacher import teacher_for
 from nasaug.search import format_macs
 from nasaug.setting import Setting
@@ -81,8 +82,12 @@ def make_plan(config: TrainConfig, setting: Setting, run: Path) -> Plan:
     inside = augmentation_for(config, target, run)
     if inside is None:
         arch = target if config.boost is None else _boosted(target, config)
-        net = Network(arch, "fan_out", generator)
         said, choice = f"{target.name} alone", {"largest": "none"}
+        if config.init is None:
+            net = Network(arch, "fan_out", generator)
+        else:
+            net = started_from(config.init, target)
+            said = f"{said}, from the weights of {config.init}"
         if config.boost is not None:
             said = f"{target.name}, boosted from {_macs(target)} to {_macs(arch)} MACs"
     else:

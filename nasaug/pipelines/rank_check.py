@@ -59,7 +59,7 @@ def run_rank_check(config: RankConfig, out: str | None, resume: bool, as_json: b
             f"alone.resolution must be the supernet's {setting.view.resolution}, since both judge "
             f"the same images, but got {made.alone.resolution}; leave it out"
         )
-    space = made.space.around(setting.target)
+    space = made.space.build(setting.target)
     paths = draw_stratified(
         space, made.n, made.bands, made.limits, random.Random(f"{made.seed}/rank-check")
     )
@@ -91,9 +91,10 @@ def _supernet(
     say(f"checking the supernet of {source}")
     net = load_weights(place / "weights.safetensors")
     if net.arch != space.largest:
+        whose = space.name if space.is_table else f"around {space.name}"
         raise ValueError(
             f"{place} is a supernet of another space: its largest member is not that of the space "
-            f"around {setting.target.name} which {source}/config.yaml describes"
+            f"{whose} which {source}/config.yaml describes"
         )
     return net.to(setting.device)
 
@@ -115,7 +116,7 @@ def _candidates(
     judge = InheritedAccuracy(supernet, setting.calibration(), setting.validation())
     for index in range(len(found), len(paths)):
         path = paths[index]
-        arch = space.architecture(path, f"{setting.target.name}-candidate{index}").canonical()
+        arch = space.architecture(path, f"{space.name}-candidate{index}").canonical()
         folder = RunFolder(run.path / "alone" / f"{index:03d}")
         title = f"candidate {index + 1} of {len(paths)}"
         candidate: Candidate = {
@@ -184,6 +185,7 @@ def _report(config: RankConfig, found: list[Candidate], source: str, run: RunFol
     inherited, alone, costs = ([c[key] for c in found] for key in ("inherited", "alone", "macs"))
     report = rank_report(inherited, alone, costs, config.resamples, config.seed)
     result = {
+        "direction": config.direction,
         "target": config.target,
         "data": config.data.name,
         **report.to_dict(),
@@ -212,7 +214,8 @@ def _show(result: dict[str, Any]) -> None:
         value, low, high = (result[key][part] for part in ("value", "low", "high"))
         rows.append([name, f"{value:.2f}", f"{low:.2f} to {high:.2f}"])
     interval = f"{100 * result['confidence']:.0f} % interval"
-    title = f"{result['n']} candidates for {result['target']}; the supernet is that of"
+    whose = f"{'of' if result['direction'] == 'down' else 'for'} {result['target']}"
+    title = f"{result['n']} candidates {whose}; the supernet is that of"
     emit_table(f"{title} {result['supernet']}", ("judge", "value", interval), rows)
     n, tau, gain = result["n"], result["tau"], result["gain"]
     if tau["low"] > 0:

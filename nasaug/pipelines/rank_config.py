@@ -12,15 +12,16 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from nasaug.config import SupernetConfig, read_yaml
+from nasaug.config import SupernetConfig
 from nasaug.console import say
 from nasaug.pipelines.supernet import FOLDER, is_supernet
 from nasaug.training import Recipe
 from nasaug.workspace import folders_near
+from nasaug.yaml_files import read_yaml
 
 NEW, AUTO = "new", "auto"
 # A search's keys that its supernet depends on, and those of the data that only say where it lies.
-MAKING = ("resolution", "in_channels", "data", "train", "space", "supernet")
+MAKING = ("direction", "resolution", "in_channels", "data", "train", "space", "supernet")
 LIMITS = ("budget", "budget_from", "max_params", "max_memory")
 WHERE = ("data.dir", "data.download", "data.workers")
 

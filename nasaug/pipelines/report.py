@@ -66,7 +66,7 @@ def report_page(searched: Searched) -> str:
     winner = searched.winner
     if winner is not None:
         sections += [
-            ("winner", "The winner over the target", _winner(searched, winner)),
+            ("winner", _winner_title(searched), _winner(searched, winner)),
             ("best", _best_title(searched), _best(searched)),
             ("costs", "Judgements over costs", over_costs(searched)),
             ("history", "History", history(searched)),
@@ -77,21 +77,20 @@ def report_page(searched: Searched) -> str:
         ("reading", "How to read this", _reading(searched)),
     ]
     lead = f"{searched.progress}, in {searched.folder}"
-    return page.page(
-        f"Search around {searched.target.name}, {limits_in_words(searched)}", lead, sections
-    )
+    return page.page(f"{searched.title}, {limits_in_words(searched)}", lead, sections)
 
 
 def _made(searched: Searched) -> str:
     config, space, target = searched.config, searched.space, searched.target
     path = searched.folder / "config.yaml"
+    named = f"{space.name}: " if space.is_table else ""
     pairs = [
-        ("target", f"{target.name}: {macs(target):,} MACs, {params(target):,} parameters"),
         ("data", config.data.name),
         ("resolution", _resolution(searched)),
         (
             "space",
-            f"{format_count(space.count())} members, {format_macs(space.source.cheapest)} to "
+            f"{named}{format_count(space.count())} members, "
+            f"{format_macs(space.source.cheapest)} to "
             f"{format_macs(space.source.dearest)} MACs, {len(space.decisions)} decisions",
         ),
         ("limits", limits_in_words(searched)),
@@ -100,6 +99,9 @@ def _made(searched: Searched) -> str:
         ("supernet", _recipe(searched)),
         ("study", searched.study.study_name),
     ]
+    if searched.over is not None:
+        about = f"{target.name}: {macs(target):,} MACs, {params(target):,} parameters"
+        pairs.insert(0, ("target", about))
     command = f"nasaug search --config {shlex.quote(str(path))}"
     return (
         page.facts(pairs)
@@ -132,11 +134,16 @@ def _configuration(searched: Searched) -> str:
     return yaml.safe_dump(values, sort_keys=False)
 
 
+def _winner_title(searched: Searched) -> str:
+    return "The winner" if searched.over is None else "The winner over the target"
+
+
 def _winner(searched: Searched, winner: Judged) -> str:
-    arch, target = searched.architecture(winner), searched.target
+    arch, target = searched.architecture(winner), searched.over
     picture = inline_svg(architecture_figure(target, arch), "winner")
     head = ("row", "kind", "pixels", "kernel", "channels", "inner channels", "MACs", "parameters")
-    inside = embed(target, arch)
+    inside = arch if target is None else embed(target, arch)
+    over = "" if target is None else f" over {target.name}"
     rows, extra = [], []
     both = zip(inside.rows, arch.rows, row_costs(inside), row_costs(arch), strict=True)
     for index, (own, row, cost, grown) in enumerate(both):
@@ -160,7 +167,7 @@ def _winner(searched: Searched, winner: Judged) -> str:
     pairs = [(QUANTITIES[name].name, _exact(name, value)) for name, value in numbers.items()]
     return (
         page.facts([("trial", str(winner.number)), *pairs])
-        + page.figure(picture, f"{arch.name} over {target.name}, row by row")
+        + page.figure(picture, f"{arch.name}{over}, row by row")
         + page.folded("The same as a table", page.table(head, rows, 2, extra))
         + page.folded("Its path through the space", page.figure(path, "the space and the path"))
     )
@@ -207,13 +214,25 @@ def _best(searched: Searched) -> str:
     )
 
 
+def _what_for(searched: Searched) -> str:
+    if searched.over is None:
+        return (
+            "The winner is deployed: once the search is finished, weights.safetensors in its "
+            "folder holds it with the weights that it inherits (nasaug evaluate judges them on the "
+            "test images), and nasaug train --target trains it further or anew."
+        )
+    return (
+        "The winner is the largest network that the target is trained inside. Deployed is the "
+        "target alone: nothing of what the picture shows as added is left."
+    )
+
+
 def _reading(searched: Searched) -> str:
     texts = [
         "Accuracy here is top-1 on the validation images with weights inherited from the supernet. "
         "It is good for ranking, if the supernet ranks at all (nasaug rank-check tells), and it is "
         "below what each network would reach when trained alone.",
-        "The winner is the largest network that the target is trained inside. Deployed is the "
-        "target alone: nothing of what the picture shows as added is left.",
+        _what_for(searched),
         "MACs are multiply-accumulates of convolutions and linear layers, batch 1, at the "
         "deployment resolution. Memory is the peak of int8 activations. Costs are exact, not "
         "measured; latency is predicted from a table.",

@@ -18,6 +18,7 @@ from nasaug.pictures import (
 from nasaug.pipelines import page
 from nasaug.pipelines.importances import chance, variance_explained
 from nasaug.pipelines.searched import COSTS, Judged, Searched
+from nasaug.pipelines.supernet import least_member
 from nasaug.search import format_macs
 from nasaug.supernet import Architecture, macs, params, peak_memory
 from nasaug.training import RunFolder
@@ -141,7 +142,8 @@ def importances(searched: Searched) -> str:
 
 
 def effort(searched: Searched, winner: Judged | None) -> str:
-    archs: list[tuple[str, Architecture, int | None]] = [("target", searched.target, None)]
+    least = "smallest member" if searched.space.is_table else "target"
+    archs: list[tuple[str, Architecture, int | None]] = [(least, searched.target, None)]
     if winner is not None:
         archs.append(("winner", searched.architecture(winner), winner.costs.get("latency")))
     archs.append(("largest member", searched.space.largest.canonical(), None))
@@ -156,19 +158,24 @@ def effort(searched: Searched, winner: Judged | None) -> str:
             row.append("" if latency is None else QUANTITIES["latency"].say(latency))
     table = page.table(head, rows)
     metrics = RunFolder(searched.folder / "supernet", writes=False).metrics()
-    return table + page.facts(_times(searched, metrics)) + _training(metrics)
+    return table + page.facts(_times(searched, metrics)) + _training(searched, metrics)
 
 
-def _training(metrics: list[dict[str, Any]]) -> str:
-    """The supernet's losses, and the target's accuracy inside it where every epoch has one."""
+def _training(searched: Searched, metrics: list[dict[str, Any]]) -> str:
+    """The supernet's losses, and the smallest member's accuracy inside it where every epoch has
+    one: up, that is the target."""
     names = [name for name in (metrics[-1] if metrics else ()) if name.startswith("loss_")]
     epochs = [row for row in metrics if all(name in row for name in ("epoch", *names))]
     if not names:
         return ""
     losses = {name.removeprefix("loss_"): [float(row[name]) for row in epochs] for name in names}
-    top1 = [float(row["target_top1"]) for row in epochs if "target_top1" in row]
+    key = f"{least_member(searched.space)}_top1"
+    top1 = [float(row[key]) for row in epochs if key in row]
     svg = supernet_figure(
-        [float(row["epoch"]) for row in epochs], losses, top1 if len(top1) == len(epochs) else []
+        [float(row["epoch"]) for row in epochs],
+        losses,
+        top1 if len(top1) == len(epochs) else [],
+        "the smallest member" if searched.space.is_table else "the target",
     )
     return page.figure(inline_svg(svg, "supernet"), "the supernet's training")
 

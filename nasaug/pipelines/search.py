@@ -14,7 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nasaug.config import SearchConfig
 from nasaug.console import emit_json, emit_table, progress_bar, say, show_log_messages
+from nasaug.pipelines.found import describe_choices, export_found, say_next, winners_name
 from nasaug.pipelines.judging import inherited_accuracy, make_judging
+from nasaug.pipelines.stages import stages_of
 from nasaug.pipelines.supernet import FOLDER, is_supernet, rank_warning, trained_supernet
 from nasaug.pipelines.team import Fellows
 from nasaug.search import SearchInterrupted, check_storage, losers, pareto_front, ranking, search
@@ -46,6 +48,8 @@ def run_search(
     if setting.group.size > 1:
         raise ValueError("nasaug search runs in one process; torchrun is for nasaug train")
     space = config.make_space(setting.target)
+    if config.supernet.shrinks:
+        stages_of(config, space, config.supernet)  # before anything trains
     region = space.within(config.limits)
     if config.budget > space.source.dearest:
         say(
@@ -69,7 +73,7 @@ def run_search(
     if as_json:
         emit_json({**best, "budget_macs": config.budget, "run_dir": str(path)})
     else:
-        _show(config, setting.target.name, best)
+        _show(config, space, best)
 
 
 def _joined(
@@ -91,7 +95,7 @@ def _joined(
     try:
         _, lock = begin_run(path, config)
     except InUse:
-        return _summary(config, setting, space, region, study)
+        return _summary(config, space, region, study)
     with lock:
         return _written(config, setting, space, region, study, supernet, run)
 
@@ -110,7 +114,7 @@ def _searched(
     Raises: KeyboardInterrupt after saying the best so far.
     """
     judging = make_judging(config, setting, space, supernet)
-    name = config.study or _study_name(config, setting, run)
+    name = config.study or _study_name(config, space, run)
     try:
         with progress_bar("search") as bar:
             study = search(
@@ -145,14 +149,14 @@ def _searched(
     return study
 
 
-def _study_name(config: SearchConfig, setting: Setting, run: RunFolder) -> str:
-    """Tells studies in a shared storage apart by target, budget, other limits and the weights that
-    candidates inherit: workers on several machines need the very same.
+def _study_name(config: SearchConfig, space: SearchSpace, run: RunFolder) -> str:
+    """Tells studies in a shared storage apart by target or table, budget, other limits and the
+    weights that candidates inherit: workers on several machines need the very same.
     """
     weights = (run.path / FOLDER / "weights.safetensors").read_bytes()
     facts = json.dumps([config.limits.given, config.objectives, config.seed, config.sampler])
     digest = hashlib.blake2b(weights + facts.encode(), digest_size=4).hexdigest()
-    return f"{setting.target.name}-{config.budget}-{digest}"
+    return f"{space.name}-{config.budget}-{digest}"
 
 
 def _written(
@@ -164,16 +168,21 @@ def _written(
     supernet: Network,
     run: RunFolder,
 ) -> dict[str, Any]:
-    """Recount the winner, write `best.json` and `result.json`."""
-    summary = _summary(config, setting, space, region, study)
+    """Recount the winner, write `best.json` and `result.json`; down, its weights too."""
+    summary = _summary(config, space, region, study)
     best = summary["best"]
     winner = Architecture.from_dict(best["architecture"])
     counts = count_with_fvcore(winner)
     assert counts["conv"] + counts["linear"] == best["macs"], f"fvcore counts {counts}"
     if best["accuracy"] is None:
         best["accuracy"] = inherited_accuracy(setting, supernet)(space.embed(winner))
+    exported: dict[str, Any] = {"target": config.target}
+    if config.direction == "down":
+        exported = export_found(config, setting, supernet, winner, run)
+        summary["weights"] = str(run.weights)
     result = {
-        "target": config.target,
+        "direction": config.direction,
+        **exported,
         "data": config.data.name,
         **best,
         "budget_macs": config.budget,
@@ -181,7 +190,7 @@ def _written(
         "objectives": list(config.objectives),
         "resolution": winner.resolution,
         "train_resolution": setting.view.resolution,
-        "space": config.space.resolved(setting.target.name),
+        "space": describe_choices(config, space),
         "seed": config.seed,
         "trials": summary["trials"],
         "study": study.study_name,
@@ -190,13 +199,12 @@ def _written(
     write_json(run.path / "best.json", result)
     run.write_result({**summary, "budget_macs": config.budget})
     say(str(winner))
-    say(f"best: {run.path / 'best.json'}; next: nasaug train --target {config.target}")
+    say_next(config, run.path / "best.json")
     return summary
 
 
 def _summary(
     config: SearchConfig,
-    setting: Setting,
     space: SearchSpace,
     region: Region,
     study: optuna.Study,
@@ -212,7 +220,7 @@ def _summary(
             for path, interim in losers(study, space)[: SHOWN - len(rows)]
         ]
     path, trial = ranked[0]
-    winner = space.architecture(path, f"{setting.target.name}-largest").canonical()
+    winner = space.architecture(path, winners_name(space)).canonical()
     states = [trial.state for trial in study.get_trials(deepcopy=False)]
     return {
         "best": {**_row(config, space, (path, trial)), "architecture": winner.to_dict()},
@@ -232,7 +240,7 @@ def _row(config: SearchConfig, space: SearchSpace, judged: Judged) -> dict[str, 
 JUDGED = {"accuracy", "help"}
 
 
-def _show(config: SearchConfig, name: str, best: dict[str, Any]) -> None:
+def _show(config: SearchConfig, space: SearchSpace, best: dict[str, Any]) -> None:
     """The table of the best, or of the Pareto front, on stdout."""
     several = len(config.objectives) > 1
     shown: list[tuple[str, str, Callable[[Any], str]]] = [
@@ -245,10 +253,11 @@ def _show(config: SearchConfig, name: str, best: dict[str, Any]) -> None:
     ]
     rows = best["front" if several else "top"]
     columns = [column for column in shown if rows[0].get(column[0]) is not None]
+    whose = f"in {space.name}" if space.is_table else f"for {space.name}"
     title = (
-        f"Pareto front of {', '.join(config.objectives)} for {name}"
+        f"Pareto front of {', '.join(config.objectives)} {whose}"
         if several
-        else f"Largest networks for {name}"
+        else f"{'Best' if space.is_table else 'Largest'} networks {whose}"
     )
     emit_table(
         f"{title}, {config.limits}"

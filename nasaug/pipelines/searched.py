@@ -15,11 +15,12 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from nasaug.config import SearchConfig, load_config, read_yaml
+from nasaug.config import SearchConfig, load_config
 from nasaug.pipelines.stored import load_study, open_storage
-from nasaug.supernet import Architecture, ChoicePath, SearchSpace, load_target
+from nasaug.supernet import Architecture, ChoicePath, SearchSpace
 from nasaug.training import load_weights
 from nasaug.workspace import folders_near, read_best
+from nasaug.yaml_files import read_yaml
 
 COSTS = ("macs", "params", "memory", "latency")
 
@@ -42,7 +43,8 @@ class Judged:
 
 @dataclass(frozen=True)
 class Searched:
-    """A search: its folder, its configuration and target, its study's trials as they were read."""
+    """A search: its folder, its configuration and target (down: the table's smallest member), its
+    study's trials as they were read."""
 
     folder: Path
     config: SearchConfig
@@ -104,6 +106,16 @@ class Searched:
         return self.best is not None
 
     @property
+    def over(self) -> Architecture | None:
+        """What a winner is shown over: the target; nothing where it was found by itself."""
+        return None if self.space.is_table else self.target
+
+    @property
+    def title(self) -> str:
+        name = self.space.name
+        return f"Search down in {name}" if self.space.is_table else f"Search around {name}"
+
+    @property
     def progress(self) -> str:
         """How far the search was when it was read."""
         done, dropped = len(self.judged), sum(trial.pruned for trial in self.judged)
@@ -118,7 +130,7 @@ class Searched:
 
     def architecture(self, trial: Judged) -> Architecture:
         """What a trial judged, without absent rows."""
-        name = f"{self.target.name} trial {trial.number}"
+        name = f"{self.space.name} trial {trial.number}"
         return self.space.architecture(trial.path, name).canonical()
 
     def count(self, state: TrialState) -> int:
@@ -188,7 +200,7 @@ def read_search(
     config = load_config(SearchConfig, str(folder / "config.yaml"), (), {})
     best = read_best(folder / "best.json") if (folder / "best.json").exists() else None
     classes = _classes(folder, best)
-    target = load_target(config.target, classes, config.resolution, config.in_channels)
+    target = config.make_target(classes)
     place = open_storage(storage or config.storage or folder / "study.journal")
     study = load_study(place, name or config.study, config, target.name)
     objectives, limits = _facts(study)
@@ -197,7 +209,7 @@ def read_search(
         config=config,
         best=best,
         target=target,
-        space=config.space.around(target),
+        space=config.space.build(target),
         study=study,
         trials=tuple(study.get_trials(deepcopy=False)),
         objectives=objectives,

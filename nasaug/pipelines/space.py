@@ -10,7 +10,7 @@ from typing import Any
 from nasaug.config import SearchConfig
 from nasaug.console import emit_json, emit_table, say
 from nasaug.search import format_count, format_macs
-from nasaug.supernet import Architecture, Count, Region, SearchSpace, load_target, params
+from nasaug.supernet import Architecture, Count, Region, SearchSpace, params
 from nasaug.workspace import read_best
 
 SAMPLING_SECONDS = 1.0
@@ -24,12 +24,11 @@ def describe_space(
     best: str | None,
     as_json: bool,
 ) -> None:
-    """Raises: ValueError for an unknown target, choices that make no space, limits that no member
-    meets, and a best.json of another space.
+    """Raises: ValueError for an unknown target or space, choices that make no space, limits that no
+    member meets, and a best.json of another space.
     """
-    arch = load_target(config.target, classes, config.resolution, config.in_channels)
-    space = config.make_space(arch)
-    facts = _facts(space, arch, classes)
+    space = config.make_space(config.make_target(classes))
+    facts = _facts(space, classes)
     if limited:
         facts |= _within(space, space.within(config.limits))
     if picture is not None:
@@ -39,14 +38,14 @@ def describe_space(
         decisions = {name: list(values) for name, values in space.decisions.items()}
         emit_json({**facts, "decisions": decisions})
     else:
-        _show(space, arch, facts, config)
+        _show(space, facts, config)
 
 
-def _facts(space: SearchSpace, arch: Architecture, classes: int) -> dict[str, Any]:
+def _facts(space: SearchSpace, classes: int) -> dict[str, Any]:
     graph = space.graph()
     return {
-        "target": arch.name,
-        "resolution": arch.resolution,
+        "space" if space.is_table else "target": space.name,
+        "resolution": space.target.resolution,
         "classes": classes,
         "members": space.count(),
         "nodes": graph.number_of_nodes(),
@@ -89,20 +88,19 @@ def _draw(space: SearchSpace, picture: Path, best: str | None) -> None:
     say(f"the picture: {picture}")
 
 
-def _show(
-    space: SearchSpace, arch: Architecture, facts: dict[str, Any], config: SearchConfig
-) -> None:
+def _show(space: SearchSpace, facts: dict[str, Any], config: SearchConfig) -> None:
     rows = []
     for row in space.rows:
         values = {n.rpartition(".")[2]: v for n, v in row.decisions.items()}
         text = [" ".join(map(str, values.get(k, ("-",)))) for k in ("width", "kernel", "expand")]
         rows.append([row.name, row.template.kind, *text, "yes" if row.optional else "-"])
-    emit_table(
-        f"Space around {arch.name}", ("row", "kind", "width", "kernel", "expand", "extra"), rows, 6
-    )
+    title, last, least = f"Space around {space.name}", "extra", "the target"
+    if space.is_table:
+        title, last, least = f"Space {space.name}", "may be absent", "the smallest"
+    emit_table(title, ("row", "kind", "width", "kernel", "expand", last), rows, 6)
     print(
         f"\n{format_count(space.count())} members; from {format_macs(space.source.cheapest)} "
-        f"(the target) to {format_macs(space.source.dearest)} MACs; a graph of "
+        f"({least}) to {format_macs(space.source.dearest)} MACs; a graph of "
         f"{facts['nodes']} nodes and {facts['edges']} edges"
     )
     if "feasible" not in facts:

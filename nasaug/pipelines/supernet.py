@@ -7,10 +7,9 @@ import json
 import shutil
 from pathlib import Path
 
-import torch
-
 from nasaug.config import RunConfig
 from nasaug.console import progress_bar, say
+from nasaug.pipelines.stages import Validate, fresh_supernet, train_in_stages
 from nasaug.pipelines.tensorboard import mirror_metrics
 from nasaug.search import SupernetOptions, format_count, format_macs, supernet_step
 from nasaug.setting import Setting
@@ -58,18 +57,38 @@ def trained_supernet(
         f"by {options.method}"
     )
     (folder.path / RANK).unlink(missing_ok=True)
-    generator = torch.Generator().manual_seed(config.seed)
-    net = Network(space.largest.canonical(), "kaiming_uniform", generator).to(setting.device)
     calibration = setting.calibration()
 
     def validate(weights: Network, progress: float) -> dict[str, float]:
-        target = weights.export(space.target)
-        reestimate_batch_norm(target, calibration)
-        return {f"target_{k}": v for k, v in evaluate(target, setting.validation()).items()}
+        least = weights.export(space.target)
+        reestimate_batch_norm(least, calibration)
+        name = least_member(space)
+        return {f"{name}_{k}": v for k, v in evaluate(least, setting.validation()).items()}
 
-    with progress_bar("supernet") as bar, mirror_metrics(folder, config.tensorboard):
-        net = fit(
-            net,
+    with mirror_metrics(folder, config.tensorboard):
+        if options.shrinks:
+            net = train_in_stages(config, setting, space, options, folder, validate, resume)
+        else:
+            net = _trained(config, setting, space, options, folder, validate, resume)
+    save_weights(folder.weights, net)
+    folder.write_result({"making": making})
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    return net
+
+
+def _trained(
+    config: RunConfig,
+    setting: Setting,
+    space: SearchSpace,
+    options: SupernetOptions,
+    folder: RunFolder,
+    validate: Validate,
+    resume: bool,
+) -> Network:
+    """By one step from beginning to end."""
+    with progress_bar("supernet") as bar:
+        return fit(
+            fresh_supernet(config, setting, space, options),
             supernet_step(space, options),
             setting.training,
             config.train,
@@ -79,10 +98,17 @@ def trained_supernet(
             watch=bar,
             resume=resume,
         )
-    save_weights(folder.weights, net)
-    folder.write_result({"making": making})
-    shutil.rmtree(folder.checkpoints)
-    return net
+
+
+def least_member(space: SearchSpace) -> str:
+    """What people call the member that lies in all others, as metrics' names begin."""
+    return "smallest" if space.is_table else "target"
+
+
+def space_digest(space: SearchSpace) -> str:
+    """Tells spaces apart by every choice that they allow, and by what their members see."""
+    text = f"{space.target.to_json()} {space.rows!r}"
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def fingerprint(
@@ -90,8 +116,7 @@ def fingerprint(
 ) -> str:
     """What the supernet's weights depend on."""
     facts = {
-        "target": setting.target.to_dict(),
-        "space": {row.name: row.decisions for row in space.rows},
+        "space": space_digest(space),
         "data": config.data.model_dump(mode="json", exclude={"workers", "download", "dir"}),
         "images": setting.data.digest(),
         "recipe": config.train.model_dump(mode="json", exclude={"checkpoint_every"}),

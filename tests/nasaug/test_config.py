@@ -21,14 +21,16 @@ KEYS = (
     "target", "resolution", "data", "data.name", "data.validation", "data.workers", "train",
     "train.epochs", "train.lr", "train.clip_norm", "train.amp", "seed", "device", "threads",
     "budget", "trials", "sampler", "storage", "space", "space.width", "space.divisor", "method",
-    "netaug", "netaug.alpha", "netaug.init", "largest", "train.lr.rate", "trian.lr", "",
+    "netaug", "netaug.alpha", "netaug.init", "largest", "init", "direction", "space.table",
+    "train.lr.rate", "trian.lr", "",
 )  # fmt: skip
 VALUES = st.one_of(
     st.text(max_size=20),
     st.integers().map(str),
     st.floats().map(str),
     st.sampled_from(
-        ("null", "true", "[]", "{}", "[1, 2]", "{a: 1}", ".nan", ".inf", "-.inf", "1e400", "0x1F",
+        ("null", "true", "[]", "{}", "[1, 2]", "{a: 1}", "down", "micro_down",
+         ".nan", ".inf", "-.inf", "1e400", "0x1F",
          "2020-01-01", "'", "[", "{", "!!python/object:os.system", "&a [*a]", "*b", "300M", "%",
          "- 1", "? x", "a: b: c", "\t", "---", "...", "!!binary aGk=", "!!set {a}", "<<: 1")
     ),
@@ -244,7 +246,8 @@ def test_mistakes(
         (["search", "--trials", "0"], ["trials must be greater than or equal to 1", "0"]),
         (["search", "--set", "method=netaug"], ["unknown key 'method'"]),
         (["train", "--method", "netoug"], ["unknown method 'netoug'", "did you mean 'netaug'"]),
-        (["train", "--init", "super"], ["netaug.init must be", "'fresh' or 'supernet'", "super"]),
+        (["train", "--init", "super"], ["--init super", "--method baseline", "fresh or supernet"]),
+        (["train", "--set", "netaug.init=super"], ["netaug.init must be", "'fresh' or 'supernet'"]),
         (["train", "--set", "netaug.alpha=-1"], ["netaug.alpha must be", "equal to 0", "-1"]),
         (["train", "--set", "budget=3M"], ["unknown key 'budget'"]),
     ],

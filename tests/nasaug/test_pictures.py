@@ -39,7 +39,14 @@ from nasaug.pictures import (
 )
 from nasaug.pictures.canvas import BLUE, GREEN, ORANGE, RED, plain, style
 from nasaug.pipelines.importances import chance, variance_explained
-from nasaug.supernet import Architecture, ChoicePath, SearchSpace, Skip, load_target
+from nasaug.supernet import (
+    Architecture,
+    ChoicePath,
+    SearchSpace,
+    Skip,
+    load_space,
+    load_target,
+)
 
 MACS, TOP1 = Quantity("MACs", "{:,.0f}".format), Quantity("top-1", "{:.2f}".format)
 
@@ -210,6 +217,24 @@ def test_the_target_over_itself_has_no_arrow() -> None:
     texts = [t.get_text() for t in _texts(architecture_figure(target, target))]
     # Feature maps shrink; MACs and parameters of the whole stand once as a change.
     assert sum("→" in text for text in texts) == 4 + 1
+
+
+def test_a_network_by_itself_is_all_dark() -> None:
+    target = load_target("micro_10k", 10)
+    figure = architecture_figure(None, target)
+    texts = [t.get_text() for t in _texts(figure)]
+    assert not any("target" in text for text in texts)
+    assert sum("→" in text for text in texts) == 4  # feature maps shrink
+    bars = Counter(to_hex(bar.get_facecolor()) for bar in figure.axes[0].patches)
+    assert bars[GREEN.lower()] == 0
+    assert bars[BLUE.lower()] == bars[ORANGE.lower()] > 0  # beneath the dark, nothing is seen
+
+
+def test_a_space_of_its_own_is_around_nothing() -> None:
+    texts = [t.get_text() for t in _texts(space_figure(load_space("micro_down", 10)))]
+    assert "Search space micro_down" in texts
+    assert "optional inverted residual" in texts
+    assert not any("target" in text or "extra" in text for text in texts)
 
 
 @given(st.text())

@@ -167,6 +167,7 @@ def test_a_supernet_is_reused_for_another_budget(
         ["--epochs=2"],
         ["--seed=1"],
         ["--set=space.width=[1,2]"],
+        ["--set=space.divisor=4"],
         ["--set=data.flip=false"],
         ["--set=data.validation=0.2"],
         ["--set=train.resolution=20"],

@@ -18,10 +18,13 @@ from torch.nn import functional as F
 from nasaug.search import (
     Stage,
     Stages,
+    SupernetOptions,
     check_stages,
     default_stages,
+    passes_per_step,
     sample_stage,
     shrinking_step,
+    supernet_step,
 )
 from nasaug.supernet import Network, SearchSpace, load_space
 from nasaug.training import Batch, Recipe, State
@@ -182,3 +185,19 @@ def test_gradients_are_those_of_the_mean_loss_written_out(batch: Batch, taught: 
     gradients = torch.autograd.grad(expected, list(parameters.values()))
     for name, gradient in zip(parameters, gradients, strict=True):
         torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-12)
+
+
+def test_stages_belong_to_shrinking() -> None:
+    stages = [FULL, {**FULL, **ALL, "name": "rest"}]
+    assert SupernetOptions(method="shrinking", stages=stages).shrinks
+    assert not SupernetOptions(method="sandwich").shrinks
+    with pytest.raises(ValidationError, match="set method: shrinking"):
+        SupernetOptions(stages=stages)
+
+
+def test_shrinking_has_no_single_step() -> None:
+    options = SupernetOptions(method="shrinking")
+    with pytest.raises(ValueError, match="a step for each of its stages"):
+        supernet_step(SPACE, options)
+    with pytest.raises(ValueError, match="in each of its stages"):
+        passes_per_step(SPACE, options)

@@ -12,7 +12,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from nasaug.search import search
-from nasaug.supernet import Architecture, SearchSpace
+from nasaug.supernet import Architecture, SearchSpace, load_target
 
 MakeSurface = Callable[..., Any]
 
@@ -55,6 +55,20 @@ def test_stored_study_of_another_space_is_refused(
     _search(tiny_space, surface(tiny_space), budget, storage=storage, trials=2)
     with pytest.raises(ValueError, match=r"another decisions: head\.width .*, not \[64"):
         _search(space, surface(space), budget, storage=storage, trials=4, resume=True)
+
+
+def test_stored_study_of_a_space_that_rounds_otherwise_is_refused() -> None:
+    """Decisions alone do not say what an expansion comes to."""
+    target, storage = load_target("micro_10k", 10), InMemoryStorage()
+    fine, coarse = (SearchSpace.around(target, (1,), (1, 1.3), divisor=d) for d in (1, 8))
+    assert fine.decisions == coarse.decisions
+    assert fine.largest != coarse.largest
+    budget = fine.source.dearest
+    _search(fine, lambda arch: 0.5, budget, storage=storage, trials=2)
+    with pytest.raises(ValueError, match="another space: "):
+        _search(coarse, lambda arch: 0.5, budget, storage=storage, trials=4, resume=True)
+    again = SearchSpace.around(target, (1,), (1, 1.3), divisor=1)
+    _search(again, lambda arch: 0.5, budget, storage=storage, trials=4, resume=True)
 
 
 def test_search_is_not_resumed_unasked(

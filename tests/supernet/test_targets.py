@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -271,3 +272,57 @@ def test_any_text_is_a_target_or_a_value_error(
 def test_missing_table_is_file_not_found(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load_target(tmp_path / "none.yaml")
+
+
+def _found(path: Path, **changed: Any) -> Path:
+    """A search's best.json, as one down writes it."""
+    arch = load_target("micro_10k", 5, 32, 1)
+    facts = {"direction": "down", "architecture": arch.to_dict(), **changed}
+    path.write_text(json.dumps(facts))
+    return path
+
+
+def test_what_a_search_down_found_is_a_target(tmp_path: Path) -> None:
+    path = _found(tmp_path / "best.json")
+    for place in (path, tmp_path, str(tmp_path)):
+        arch = load_target(place, 10)
+        assert arch == load_target("micro_10k", 10, 32, 1)
+        assert load_target(place, 10, 48, 3) == load_target("micro_10k", 10, 48, 3)
+
+
+def test_a_folder_does_not_hide_a_named_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mbv2_tiny").mkdir()
+    assert load_target("mbv2_tiny").name == "mbv2_tiny"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"direction": "up", "target": "mbv2_w035"}, "to train mbv2_w035 in, not a target"),
+        ({"direction": None}, "a network to train a target in, not a target; .* --largest"),
+        ({"architecture": None}, "is not a search's result: it has no architecture"),
+        ({"architecture": {"rows": [{"kind": "covn"}]}}, "is not a search's result: "),
+    ],
+)
+def test_other_results_are_no_targets(changed: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=words):
+        load_target(_found(tmp_path / "best.json", **changed))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, "\x00"])
+def test_a_damaged_result_is_named(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "best.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"best\.json is not a search's result"):
+        load_target(path)
+
+
+def test_a_search_that_is_not_finished_has_no_target(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "best.json"):
+        with pytest.raises(ValueError, match=r"no search's result: there is no best\.json"):
+            load_target(place)
+    with pytest.raises(FileNotFoundError):
+        load_target(tmp_path / "gone" / "best.json")

@@ -174,7 +174,7 @@ def test_cells_of_other_code_are_kept_apart(nasaug: Nasaug, study: Any, quickly:
         ({}, ("--set=base.train.epoch=3",), "unknown key 'train.epoch': did you mean 'train.ep"),
         ({}, ("--report",), "holds no cells of this study yet"),
         ({}, ("--status",), "holds no cells of this study yet"),
-        ({}, ("--status", "--report"), "two questions; ask one"),
+        ({}, ("--status", "--report"), "different questions; ask one"),
         ({}, ("--cells=runs/compare-tiny",), "is where the cells of all studies lie"),
         ({"lengths": [2, 3]}, (), "base.train.epochs is decided by lengths; leave it out of base"),
     ],

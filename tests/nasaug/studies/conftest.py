@@ -55,7 +55,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
         config = load_config(SearchConfig, None, (), given)
         run = RunFolder((folder or tmp_path_factory.mktemp("studies")) / name)
         (run.path / "config.yaml").write_text(dump_config(config))
-        space = config.space.around(load_target("micro_10k", 10))
+        space = config.space.build(load_target("micro_10k", 10))
         if priced:
             space = space.priced(lambda row, in_channels, size: 1000 + in_channels * size)
         supernet = RunFolder(run.path / "supernet")

@@ -422,7 +422,7 @@ def test_bad_arguments_are_refused(
 def test_shares_find_what_matters_where_ped_anova_does_not() -> None:
     """An additive surface over the space, searched by evolution: which importances are true?"""
     config = load_config(SearchConfig, None, (), {"target": "micro_10k"})
-    space: SearchSpace = config.space.around(load_target("micro_10k", 10))
+    space: SearchSpace = config.space.build(load_target("micro_10k", 10))
     names = list(space.decisions)
     ours, theirs = [], []
     for seed in range(3):
