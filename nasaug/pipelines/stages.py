@@ -72,9 +72,7 @@ def train_in_stages(
     for index, stage in enumerate(stages):
         run = RunFolder(folder.path / STAGES / f"{index + 1}-{stage.name}")
         runs.append(run)
-        if run.finished:
-            net = load_weights(run.weights).to(setting.device)
-        else:
+        if not run.finished:
             say(f"stage {index + 1} of {len(stages)}, {stage.name}: {_said(stage)}")
             if stage.sorts(before):
                 sort_channels(net)
@@ -82,7 +80,7 @@ def train_in_stages(
                     sort_features(net)
             step = shrinking_step(space, stage, teacher, options.soft_weight, options.temperature)
             with progress_bar(stage.name) as bar:
-                net = fit(
+                trained = fit(
                     net,
                     step,
                     setting.training,
@@ -93,9 +91,11 @@ def train_in_stages(
                     watch=bar,
                     resume=resume,
                 )
-            save_weights(run.weights, net)
+            save_weights(run.weights, trained)
             run.write_result({"stage": stage.model_dump(mode="json")})
             shutil.rmtree(run.checkpoints)
+        # From the file in any case: what `fit` returns may be an average, which cannot be trained.
+        net = load_weights(run.weights).to(setting.device)
         if teacher is None:
             teacher = net.export()
             reestimate_batch_norm(teacher, setting.calibration())

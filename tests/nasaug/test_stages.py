@@ -85,6 +85,16 @@ def test_an_interrupted_stage_goes_on_and_finished_ones_stay(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_averaged_weights_are_trained_on(nasaug: Nasaug, options: tuple[str, ...]) -> None:
+    done = nasaug("search", *options, "--set", "train.ema=0.9", "--out=run")
+    assert done.code == 0, done.said
+    first, last = (
+        load_weights(Path(f"run/supernet/stages/{name}/weights.safetensors")).state_dict()
+        for name in ("1-full", "3-rest")
+    )
+    assert not torch.equal(first["blocks.0.conv.weight"], last["blocks.0.conv.weight"])
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
