@@ -13,13 +13,13 @@ from typing import Any
 import optuna
 from optuna.exceptions import OptunaError, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from nasaug.search.journal import open_journal
+from nasaug.search.interrupts import InterruptibleStudy
+from nasaug.search.journal import join_journal, open_journal
 from nasaug.search.workers import (
     GRACE_SECONDS,
     HEARTBEAT_SECONDS,
@@ -43,9 +43,7 @@ def open_storage(storage: str | Path | BaseStorage, exclusive: bool) -> BaseStor
     if isinstance(storage, BaseStorage):
         return storage
     if isinstance(storage, Path) or "://" not in storage:
-        if exclusive:
-            return open_journal(Path(storage))
-        return JournalStorage(JournalFileBackend(str(Path(storage).resolve())))
+        return (open_journal if exclusive else join_journal)(Path(storage))
     with warnings.catch_warnings(), name_errors_of(storage_name(storage)):
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return RDBStorage(
@@ -79,16 +77,14 @@ def open_study(
     ]
     with name_errors_of(place):
         try:
-            if join:
-                study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
-            else:
-                study = optuna.create_study(
+            if not join:
+                optuna.create_study(
                     storage=storage,
                     study_name=name,
-                    sampler=sampler,
                     directions=directions,
                     load_if_exists=resume,
                 )
+            study = InterruptibleStudy(name, storage, sampler)
         except KeyError:
             raise ValueError(
                 f"{place} holds no study {name!r} to join; begin it without --join (a study is "
