@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasaug.supernet import ElasticNorm, Network
@@ -16,8 +17,10 @@ from nasaug.supernet import ElasticNorm, Network
 Batch = tuple[Tensor, Tensor]
 
 
-def reestimate_batch_norm(net: Network, batches: Iterable[Batch]) -> int:
+def reestimate_batch_norm(net: nn.Module, batches: Iterable[tuple[Tensor, Any]]) -> int:
     """Set the running statistics of `net` to the mean over `batches`; returns the images used.
+
+    Of a batch only the images, which come first, are looked at.
 
     Weights trained in company have no running statistics of their own: without this step a
     sub-network's accuracy collapses. Each batch counts alike (cumulative mean).

@@ -12,29 +12,39 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nasaug.supernet import Network, synchronise_batch_norm
 from nasaug.training.checkpoint import load_newest_checkpoint, save_checkpoint
 from nasaug.training.distributed import ALONE, Workers, check_agreement, explained, wait_for_all
 from nasaug.training.evaluate import Batch
 from nasaug.training.gradients import Gradients
-from nasaug.training.loaders import Batches
 from nasaug.training.monitor import Losses, Monitor
-from nasaug.training.recipe import Recipe, check_batch, learning_rate, make_optimizer, total_steps
+from nasaug.training.recipe import Recipe, check_batch, learning_rate, total_steps
 from nasaug.training.run import RunFolder
 from nasaug.training.state import State
+from nasaug.training.weights import Net, Weights
 
 log = logging.getLogger(__name__)
 
-Validate = Callable[[Network, float], Mapping[str, float]]
 Watch = Callable[[int, int, Mapping[str, float]], None]
-
-
 Step = Callable[[Network, Batch, State], Losses]
+
+# Images and what is known of them: labels, or objects with boxes.
+Shown = TypeVar("Shown", bound=tuple[Tensor, Any])
+ShownBatch = TypeVar("ShownBatch", bound=tuple[Tensor, Any], covariant=True)
+
+
+class Stream(Protocol[ShownBatch]):
+    """Training batches: `len` of them an epoch, each a function of (epoch, index)."""
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[ShownBatch]:
+        """The batches of one epoch, from batch `start` on."""
 
 
 def plain_step(net: Network, batch: Batch, state: State) -> Losses:
@@ -46,18 +56,18 @@ def plain_step(net: Network, batch: Batch, state: State) -> Losses:
 
 
 def fit(
-    net: Network,
-    step: Step,
-    batches: Batches,
+    net: Net,
+    step: Callable[[Net, Shown, State], Losses],
+    batches: Stream[Shown],
     recipe: Recipe,
     run: RunFolder,
     *,
     seed: int = 0,
     group: Workers = ALONE,
-    validate: Validate | None = None,
+    validate: Callable[[Net, float], Mapping[str, float]] | None = None,
     watch: Watch | None = None,
     resume: bool = False,
-) -> Network:
+) -> Net:
     """Train `net` in place by `step`; returns the weights to use: `net`, or its moving average.
 
     `validate` is called on these weights, with the share of the training that is done, after every
@@ -71,36 +81,21 @@ def fit(
     device = next(net.parameters()).device
     net.to(memory_format=torch.channels_last).train()
     synchronise_batch_norm(net, recipe.sync_batch_norm and group.size > 1)
-    optimizer = make_optimizer(net, recipe)
-    average = _moving_average(net, recipe)
+    weights, monitor, autocast = Weights.of(net, recipe), Monitor(device), _autocast(recipe, device)
     epoch_steps = _steps_per_epoch(len(batches), recipe)
     steps = total_steps(recipe, epoch_steps)
-    monitor = Monitor(device)
     plan = {"steps": steps, "workers": group.size}
-    done = _restore(run, net, optimizer, average, monitor, plan) if resume else 0
+    done = _restore(run, weights, monitor, plan) if resume else _begin(run)
     check_agreement(done, group, device)
     run.forget_metrics_after(done)
-    if not resume and run.writes:
-        shutil.rmtree(run.checkpoints, ignore_errors=True)
     gradients = Gradients(net)
-
-    def companions() -> list[Mapping[str, Tensor]]:
-        return _companions(net, optimizer, average)
-
-    autocast = _autocast(recipe, device)
     for parts in _from_step(batches, recipe.accumulate, epoch_steps, done, steps):
         rate = learning_rate(recipe, done, epoch_steps, group.size)
-        for settings in optimizer.param_groups:
-            settings["lr"] = rate
-        state = State(recipe, done, steps, epoch_steps, seed, autocast, companions, group)
+        state = State(recipe, done, steps, epoch_steps, seed, autocast, weights.companions, group)
         values, shown = _gradients_of(net, step, parts, state, gradients)
         monitor.macs += state.macs * group.size
         gradients.merge()
-        if recipe.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(net.parameters(), recipe.clip_norm)
-        optimizer.step()
-        if average is not None:
-            average.update_parameters(net)
+        weights.step(rate, recipe.clip_norm)
         done += 1
         monitor.add(done, rate, values, shown)
         if watch is not None:
@@ -110,21 +105,24 @@ def fit(
             measured = {"epoch": state.epoch + 1, "lr": rate, **monitor.epoch_means()}
             due = (state.epoch + 1) % recipe.validate_every == 0 or done == steps
             if validate is not None and due and group.first:
-                measured |= validate(_used(net, average), done / steps)
+                measured |= validate(weights.used, done / steps)
             run.log_metrics(done, measured)
-            monitor.restart_clock()
+            monitor.restart_clocks()
         if epoch_ends or (recipe.checkpoint_every and done % recipe.checkpoint_every == 0):
             monitor.check()
             if run.writes:
-                tensors = _tensors(net, optimizer, average)
-                save_checkpoint(run.checkpoints, done, tensors, plan | monitor.facts())
+                save_checkpoint(run.checkpoints, done, weights.tensors(), plan | monitor.facts())
             with explained(group):
                 wait_for_all(group)
-    return _used(net, average)
+    return weights.used
 
 
 def _gradients_of(
-    net: Network, step: Step, parts: Iterable[Batch], state: State, gradients: Gradients
+    net: Net,
+    step: Callable[[Net, Shown, State], Losses],
+    parts: Iterable[Shown],
+    state: State,
+    gradients: Gradients,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Run `step` on every part of an update and leave the mean gradients of all workers behind.
 
@@ -169,8 +167,8 @@ def _steps_per_epoch(batches: int, recipe: Recipe) -> int:
 
 
 def _from_step(
-    batches: Batches, accumulate: int, epoch_steps: int, done: int, steps: int
-) -> Iterator[Iterator[Batch]]:
+    batches: Stream[Shown], accumulate: int, epoch_steps: int, done: int, steps: int
+) -> Iterator[Iterator[Shown]]:
     """The `accumulate` batches of each of the steps `done` .. `steps` - 1, one at a time."""
     while done < steps:
         epoch, start = divmod(done, epoch_steps)
@@ -194,55 +192,17 @@ def _autocast(recipe: Recipe, device: torch.device) -> Callable[[], AbstractCont
     return lambda: torch.autocast(device.type, torch.bfloat16)
 
 
-def _moving_average(net: Network, recipe: Recipe) -> AveragedModel | None:
-    if recipe.ema is None:
-        return None
-    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
-    for parameter in average.parameters():
-        parameter.requires_grad_(False)
-    return average
-
-
-def _used(net: Network, average: AveragedModel | None) -> Network:
-    """The weights that count: the moving average where there is one."""
-    used = net if average is None else average.module
-    assert isinstance(used, Network)
-    return used
-
-
-def _companions(
-    net: Network, optimizer: torch.optim.SGD, average: AveragedModel | None
-) -> list[Mapping[str, Tensor]]:
-    """What must move along when channels are sorted: momentum and averaged weights, by name."""
-    momentum = {
-        name: optimizer.state[parameter]["momentum_buffer"]
-        for name, parameter in net.named_parameters()
-        if optimizer.state[parameter].get("momentum_buffer") is not None
-    }
-    averaged = dict(average.module.named_parameters()) if average is not None else {}
-    return [momentum, averaged]
-
-
-def _tensors(
-    net: Network, optimizer: torch.optim.SGD, average: AveragedModel | None
-) -> dict[str, Tensor]:
-    momentum = _companions(net, optimizer, None)[0]
-    tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
-    tensors |= {f"momentum.{name}": tensor for name, tensor in momentum.items()}
-    if average is not None:
-        tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
-    return tensors
+def _begin(run: RunFolder) -> int:
+    """Remove what an older training left: it would be resumed. Returns the number of steps done."""
+    if run.writes:
+        shutil.rmtree(run.checkpoints, ignore_errors=True)
+    return 0
 
 
 def _restore(
-    run: RunFolder,
-    net: Network,
-    optimizer: torch.optim.SGD,
-    average: AveragedModel | None,
-    monitor: Monitor,
-    plan: Mapping[str, int],
+    run: RunFolder, weights: Weights[Any], monitor: Monitor, plan: Mapping[str, int]
 ) -> int:
-    """Load the newest checkpoint into the four; returns the number of steps done.
+    """Load the newest checkpoint into the two; returns the number of steps done.
 
     Raises: ValueError for a checkpoint of another network, or of a training whose steps or workers
         are others than in `plan`.
@@ -257,20 +217,10 @@ def _restore(
                 f"{run.path} was begun with {begun} {name}, and now there would be {value}; resume "
                 "it as it was begun, or choose another --out"
             )
-    parts: dict[str, dict[str, Tensor]] = {"net": {}, "momentum": {}, "average": {}}
-    for name, tensor in checkpoint.tensors.items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = tensor
     try:
-        net.load_state_dict(parts["net"])
-        if average is not None:
-            average.load_state_dict(parts["average"])
-    except RuntimeError as error:
+        weights.restore(checkpoint.tensors)
+    except ValueError as error:
         raise ValueError(f"the checkpoint in {run.path} is of another network ({error})") from None
-    for name, parameter in net.named_parameters():
-        if name in parts["momentum"]:
-            buffer = torch.empty_like(parameter, requires_grad=False)
-            optimizer.state[parameter]["momentum_buffer"] = buffer.copy_(parts["momentum"][name])
     monitor.restore(checkpoint.facts)
     log.info("resuming %s after step %d", run.path, checkpoint.step)
     return checkpoint.step

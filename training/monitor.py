@@ -20,8 +20,8 @@ class TrainingFailed(RuntimeError):
 
 
 class Monitor:
-    """Sums of the running epoch: losses and the like, and the MACs of its passes. `latest` are the
-    losses of the last step checked. A loss that is not of every step has a mean of its own."""
+    """Means, MACs and seconds of the running epoch; `latest` are the losses of the last step
+    checked. A loss that is not of every step has a mean of its own."""
 
     def __init__(self, device: torch.device) -> None:
         self._every = 1 if device.type == "cpu" else STEPS_BETWEEN_CHECKS
@@ -30,7 +30,7 @@ class Monitor:
         self.counts: dict[str, int] = {}
         self.latest: dict[str, float] = {}
         self.macs = 0
-        self._started = time.perf_counter()
+        self._started = _clocks()
 
     def facts(self) -> dict[str, Any]:
         """What a checkpoint keeps of the running epoch."""
@@ -39,9 +39,9 @@ class Monitor:
     def restore(self, facts: Mapping[str, Any]) -> None:
         self.sums, self.counts, self.macs = facts["sums"], facts["counts"], facts["macs"]
 
-    def restart_clock(self) -> None:
+    def restart_clocks(self) -> None:
         """What was done since the epoch's end, such as validation, is not training."""
-        self._started = time.perf_counter()
+        self._started = _clocks()
 
     def add(self, step: int, rate: float, losses: Losses, images: Tensor) -> None:
         """Raises: TrainingFailed."""
@@ -64,14 +64,15 @@ class Monitor:
         self._pending.clear()
 
     def epoch_means(self) -> dict[str, float]:
-        """Mean values, the seconds and the MACs since the last call; starts over.
+        """Mean values, the seconds, CPU seconds and MACs since the last call; starts over.
 
         Raises: TrainingFailed.
         """
         self.check()
-        now = time.perf_counter()
+        now = _clocks()
         means = {name: total / self.counts[name] for name, total in self.sums.items()}
-        means |= {"seconds": round(now - self._started, 3), "macs": self.macs}
+        means |= {name: round(now[name] - self._started[name], 3) for name in now}
+        means["macs"] = self.macs
         self.sums, self.counts, self.macs, self._started = {}, {}, 0, now
         return means
 
@@ -84,3 +85,9 @@ class Monitor:
             f"the loss of {name.removeprefix('loss_')} became {value} at step {step}: {cause}; "
             "try a lower train.lr or set train.clip_norm"
         )
+
+
+def _clocks() -> dict[str, float]:
+    """Seconds that pass, and those that this process (all its threads, no child) computes: other
+    work on the machine makes only the first longer."""
+    return {"seconds": time.perf_counter(), "cpu_seconds": time.process_time()}

@@ -21,7 +21,7 @@ def csv_text(summary: Row) -> str:
     """A line for every arm with its comparisons beside it, and for every pooled comparison."""
     fields = ["target", "method", "epochs", "longer", "lr", "n", "planned", "final"]
     fields += [f"{part}_{key}" for part in ("test", "validation", "train") for key in MEAN]
-    fields += ["train_macs", "train_seconds", "macs", "params", "reaches"]
+    fields += ["train_macs", "train_seconds", "train_cpu_seconds", "macs", "params", "reaches"]
     fields += [f"{kind}_{key}" for kind in EQUAL for key in COMPARED]
     text = io.StringIO()
     writer = csv.DictWriter(text, fields, restval="", lineterminator="\n")

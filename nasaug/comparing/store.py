@@ -26,6 +26,8 @@ from nasaug.workspace import is_in_use
 
 State = Literal["done", "running", "diverged", "failed", "waiting"]
 MIXED, TABLES = "mixed.json", "tables"
+# What an epoch's row says of its cost, and a result, as train_NAME, of a training's.
+COSTS = ("macs", "seconds", "cpu_seconds")
 LAST_LINES = 12
 # What `nasaug.training.monitor` says of a loss that is not finite.
 DIVERGED = re.compile(r"the loss of .+ became \S+ at step \d+")
@@ -95,18 +97,20 @@ class Store:
         return RunFolder(self.folder(cell), writes=False).metrics()
 
     def cost(self, cell: str) -> dict[str, float | None]:
-        """MACs and seconds of a run that others build on; None where it does not say.
+        """MACs, seconds and CPU seconds of a run that others build on; None where it does not say.
 
-        A search's are those of its supernet's training: judging candidates is not counted.
+        A search's are those of its supernet's training; MACs of judging candidates come on top.
         """
         result = self.result(cell) or {}
         if "train_macs" in result:
-            return {key: result.get(f"train_{key}") for key in ("macs", "seconds")}
+            return {key: result.get(f"train_{key}") for key in COSTS}
         rows = RunFolder(self.folder(cell) / "supernet", writes=False).metrics()
         sums: dict[str, float | None] = {}
-        for key in ("macs", "seconds"):
+        for key in COSTS:
             known = bool(rows) and all(key in row for row in rows)
             sums[key] = sum(float(row[key]) for row in rows) if known else None
+        if sums["macs"] is not None:
+            sums["macs"] += float(result.get("judging_macs", 0))
         return sums
 
     def claim(self, cell: str) -> IO[bytes] | None:

@@ -10,10 +10,16 @@ from typing import Any
 import yaml
 
 from nasaug.config import load_config
+from nasaug.sections import Section
 from nasaug.study_config import Study
 from nasaug.supernet import did_you_mean
+from nasaug.training import read_json_object
 
 STUDY = "study.yaml"
+CONTRASTS = "contrast"
+SUMMARY = "summary.json"
+# What a report writes.
+OUTPUTS = (SUMMARY, "table.csv", "table.md", "report.html")
 
 
 def load_study(
@@ -41,13 +47,20 @@ def study_path(name: str) -> Path:
 
 
 def built_in_studies() -> dict[str, Path]:
+    """Their files by name. The contrasts beside them are `nasaug contrast`'s."""
+    folder = Path(str(files("nasaug.configs").joinpath("studies")))
+    paths = sorted(folder.glob("*.yaml"))
+    return {path.stem: path for path in paths if not path.stem.startswith(CONTRASTS)}
+
+
+def built_in_contrasts() -> dict[str, Path]:
     """Their files by name."""
     folder = Path(str(files("nasaug.configs").joinpath("studies")))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(folder.glob(f"{CONTRASTS}*.yaml"))}
 
 
-def dump_study(study: Study) -> str:
-    """The resolved study as YAML."""
+def dump_study(study: Section) -> str:
+    """The resolved study, or contrast, as YAML."""
     values = study.model_dump(mode="json")
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
@@ -55,7 +68,8 @@ def dump_study(study: Study) -> str:
 def check_folder(out: Path, cells: Path) -> None:
     """Raises: ValueError if a study's folder holds something else, or is no place for one.
 
-    Which study it holds does not matter: its cells are found, whoever made them.
+    Which study it holds does not matter: its cells are found, whoever made them. A report may have
+    been written there before the study was ever run, of cells that it shares with others.
     """
     for option, path in {"--out": out, "--cells": cells}.items():
         if path.exists() and not path.is_dir():
@@ -64,6 +78,14 @@ def check_folder(out: Path, cells: Path) -> None:
         raise ValueError(
             f"{out} is where the cells of all studies lie; choose another --out, or another --cells"
         )
-    known = (out / STUDY).exists()
-    if out.is_dir() and not known and any(entry.name != ".lock" for entry in out.iterdir()):
+    held = {entry.name for entry in out.iterdir()} - {".lock"} if out.is_dir() else set()
+    if held and STUDY not in held and not (held <= {*OUTPUTS} and _is_summary(out / SUMMARY)):
         raise ValueError(f"{out} is not empty and holds no study; choose another --out")
+
+
+def _is_summary(path: Path) -> bool:
+    """Whether it is a study's summary, rather than somebody's file of that name."""
+    try:
+        return {"study", "comparisons"} <= read_json_object(path).keys()
+    except (ValueError, FileNotFoundError):
+        return False

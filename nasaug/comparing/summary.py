@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nasaug.comparing.cells import Arm
-from nasaug.comparing.costs import QUANTITY
+from nasaug.comparing.costs import Quantity
 from nasaug.comparing.maps import difference_maps
 from nasaug.comparing.plan import Match, Plan, Planner, finished_cells
 from nasaug.comparing.statistics import first_reaching, holm, mean_curve, mean_of, paired
@@ -46,6 +46,7 @@ def summarise(planner: Planner, plan: Plan, name: str) -> dict[str, Any]:
         "baseline": study.baseline,
         "lengths": list(planner.cells.lengths),
         "warmup_epochs": planner.cells.warmup,
+        "time": planner.costs.quantity("time"),
         "data": study.base.get("data", {}).get("name", "fashion-mnist-mini"),
         "code": store.version,
         "mixed_code": store.mixed(),
@@ -98,7 +99,8 @@ def _arm(planner: Planner, plan: Plan, arm: Arm, results: Mapping[Arm, Results])
         "cells": [plan.finals[arm][seed].identity for seed in sorted(results[arm])],
         **{key: mean_of(_numbers(runs, field)).to_dict() for key, field in SCORES.items()},
         "train_macs": _spent(planner, arm, runs, "macs"),
-        "train_seconds": _spent(planner, arm, runs, "time"),
+        "train_seconds": _spent(planner, arm, runs, "seconds"),
+        "train_cpu_seconds": _spent(planner, arm, runs, "cpu_seconds"),
         **{key: runs[0].get(key) if runs else None for key in ("macs", "params")},
         "diagnosis": {verdict: verdicts.count(verdict) for verdict in sorted({*verdicts} - {""})},
         "reaches": _reaches(planner, plan, arm, results, curves["validation"]),
@@ -107,11 +109,11 @@ def _arm(planner: Planner, plan: Plan, arm: Arm, results: Mapping[Arm, Results])
 
 
 def _spent(
-    planner: Planner, arm: Arm, runs: Iterable[Mapping[str, Any]], kind: Kind
+    planner: Planner, arm: Arm, runs: Iterable[Mapping[str, Any]], quantity: Quantity
 ) -> float | None:
     """Mean cost of a run, with what counts as part of it."""
-    own = mean_of(_numbers(runs, f"train_{QUANTITY[kind]}")).mean
-    counted = planner.costs.counted(arm, kind)
+    own = mean_of(_numbers(runs, f"train_{quantity}")).mean
+    counted = planner.costs.counted(arm, quantity)
     return own + counted if own is not None and isinstance(counted, float) else None
 
 

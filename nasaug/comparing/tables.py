@@ -22,6 +22,11 @@ COMPARED_COLUMNS = (
     "target", "method", "epochs", "against", "at", "its epochs", "n", "difference (points)",
     "95 % interval", "p", "p (Holm)", "final",
 )  # fmt: skip
+# What time is, by a summary's `time`; one of an older release does not say.
+TIME = {
+    "seconds": "seconds as measured while the cells ran side by side",
+    "cpu_seconds": "CPU seconds of one thread",
+}
 MAP_NOTE = "Percentage points with 95 % intervals, and how the baseline of that length fits."
 TUNING_COLUMNS = ("target", "method", "epochs", "validation top-1 (%) by learning rate", "chosen")
 
@@ -41,7 +46,7 @@ def arms_table(summary: Row) -> Table:
             percent(arm["validation"]["mean"]),
             percent(arm["train"]["mean"]),
             compute(arm["train_macs"]),
-            duration(arm["train_seconds"]),
+            duration(arm[time_key(summary)]),
             reached(arm),
             *(DASH if arm[key] is None else f"{arm[key]:,}" for key in ("macs", "params")),
         ]
@@ -114,16 +119,20 @@ def tuning_table(summary: Row) -> Table:
             one["target"],
             one["method"],
             str(one["epochs"]),
-            ", ".join(f"{rate['lr']:g}: {_tried(rate)}" for rate in one["rates"]),
-            number(one["chosen"]) + (f" ({one['said']})" if one["said"] else ""),
+            *rates_tried(one),
         ]
         for one in summary["tuning"]
         if one["rates"]
     ]
 
 
-def _tried(rate: Row) -> str:
-    return "diverged" if rate["diverged"] else percent(rate["validation"])
+def rates_tried(one: Row) -> tuple[str, str]:
+    """The rates with what they came to, and the chosen one."""
+    tried = ", ".join(
+        f"{rate['lr']:g}: {'diverged' if rate['diverged'] else percent(rate['validation'])}"
+        for rate in one["rates"]
+    )
+    return tried, number(one["chosen"]) + (f" ({one['said']})" if one["said"] else "")
 
 
 def arm_name(arm: Row) -> str:
@@ -178,6 +187,15 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+def time_key(summary: Row) -> str:
+    """The key under which an arm has its training time, that which is equal at equal time."""
+    return f"train_{_time(summary)}"
+
+
+def _time(summary: Row) -> str:
+    return str(summary.get("time", "seconds"))
+
+
 def reached(arm: Row) -> str:
     if arm["n"] == 0:
         return DASH
@@ -195,8 +213,8 @@ def notes(summary: Row) -> list[str]:
         "the methods that are compared on a target, at one length, at equal one thing.",
         f"Epochs come after {warmup}. At equal MACs and at equal time the other side is trained "
         "so much longer (or shorter) that it costs the same, or is the study's own length that "
-        "costs as much within 5 %: forward MACs of all passes times images, or seconds as measured "
-        "while the cells ran side by side.",
+        "costs as much within 5 %: forward MACs of all passes times images, or "
+        f"{TIME[_time(summary)]}.",
         "Baseline's at: the first epoch, warm-up included, at which the mean validation "
         "accuracy is that with which the baseline of the same length ends.",
     ]

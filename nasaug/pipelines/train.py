@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nasaug.console import emit_json, emit_table, progress_bar, say, show_log_messages
@@ -17,6 +17,7 @@ from nasaug.train_config import TrainConfig
 from nasaug.training import (
     Batches,
     Diagnosis,
+    ImageArray,
     Judgement,
     RunFolder,
     class_balanced,
@@ -129,6 +130,7 @@ def _shipped(
         "sparsity": sparsity_of(target),
         "train_macs": sum(int(row["macs"]) for row in epochs),
         "train_seconds": round(sum(float(row["seconds"]) for row in epochs), 3),
+        "train_cpu_seconds": _cpu_seconds(setting, epochs),
         "bn_images": bn_images,
         "inside": plan.inside,
         "seed": config.seed,
@@ -136,6 +138,16 @@ def _shipped(
         "weights": str(run.weights),
         "run_dir": str(run.path),
     }
+
+
+def _cpu_seconds(setting: Setting, epochs: Sequence[Mapping[str, Any]]) -> float | None:
+    """Of this process. None where it does not do all of the work (a GPU, decoding processes, other
+    workers), and where an epoch was trained by a release that did not measure them."""
+    decodes = isinstance(setting.data.train, ImageArray) or setting.view.workers == 0
+    alone = setting.device.type == "cpu" and decodes and setting.group.size == 1
+    if not alone or not all("cpu_seconds" in row for row in epochs):
+        return None
+    return round(sum(float(row["cpu_seconds"]) for row in epochs), 3)
 
 
 def _diagnosis(config: TrainConfig, judged: Judged) -> Diagnosis:

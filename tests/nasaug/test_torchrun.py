@@ -126,7 +126,7 @@ def whole(torchrun: Torchrun, command: tuple[str, ...]) -> tuple[Path, Ended]:
 
 def _measured(run: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: row[key] for key in row if key != "seconds"} for row in rows]
+    return [{key: row[key] for key in row if "seconds" not in key} for row in rows]
 
 
 def _assert_says_what_to_do(done: Ended, survivor: int) -> None:

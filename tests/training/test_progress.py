@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -34,8 +35,44 @@ def test_metrics_are_logged_after_every_epoch(
     assert first["loss_target"] == pytest.approx(sum(losses[:5]) / 5)
     assert second["loss_target"] == pytest.approx(sum(losses[5:]) / 5)
     assert first["top1"] == second["top1"] == 0.25
-    assert first["seconds"] > 0
-    assert first.keys() == {"step", "epoch", "lr", "loss_target", "top1", "seconds", "macs"}
+    assert first["seconds"] > 0 and first["cpu_seconds"] > 0
+    assert first.keys() == {
+        "step", "epoch", "lr", "loss_target", "top1", "seconds", "cpu_seconds", "macs",
+    }  # fmt: skip
+
+
+def test_seconds_are_those_of_training(
+    micro: Architecture,
+    make_network: MakeNetwork,
+    batches: Batches,
+    run: RunFolder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A step waits as long as it computes; what validating takes is not counted."""
+    clocks = {"wall": 1000.0, "cpu": 50.0}
+    monkeypatch.setattr(time, "perf_counter", lambda: clocks["wall"])
+    monkeypatch.setattr(time, "process_time", lambda: clocks["cpu"])
+
+    def step(net: Network, batch: Batch, state: State) -> Losses:
+        clocks["wall"] += 2
+        clocks["cpu"] += 1
+        return plain_step(net, batch, state)
+
+    def validate(net: Network, progress: float) -> dict[str, float]:
+        clocks["wall"] += 500
+        clocks["cpu"] += 300
+        return {"top1": 0.5}
+
+    def stop(done: int, *_: object) -> None:
+        if done == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(make_network(micro), step, batches, RECIPE, run, validate=validate, watch=stop)
+    clocks["wall"] += 3600
+    clocks["cpu"] = 5.0  # of another process
+    fit(make_network(micro), step, batches, RECIPE, run, validate=validate, resume=True)
+    assert [(row["seconds"], row["cpu_seconds"]) for row in run.metrics()] == [(10, 5), (10, 5)]
 
 
 def test_validation_is_every_so_many_epochs_and_at_the_end(

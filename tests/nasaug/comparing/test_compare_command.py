@@ -280,6 +280,8 @@ def test_real_cells_killed_asked_and_gone_on_with(
     assert longer["epochs"] > 2
     assert abs(longer["train_macs"] - helped["train_macs"]) < 0.15 * helped["train_macs"] + an_epoch
     assert len(helped["curves"]["validation"]["epochs"]) == 2
+    assert summary["time"] == "cpu_seconds"
+    assert all(arm["train_cpu_seconds"] > 0 for arm in arms.values())
     for row in summary["comparisons"]:
         assert (row["n"], row["low"], row["p"]) == (1, None, None)
     assert {path.name for path in Path("out").iterdir()} >= OUTPUTS

@@ -20,6 +20,7 @@ from scipy import stats
 from nasaug.comparing.cells import Cell
 from nasaug.comparing.report import report_page, write_outputs
 from nasaug.comparing.spreadsheet import csv_text
+from nasaug.comparing.studies import OUTPUTS
 from nasaug.comparing.summary import summarise
 from nasaug.comparing.tables import (
     arms_table,
@@ -249,7 +250,8 @@ def test_equal_studies_have_equal_pages(kit: Any) -> None:
 
 def test_outputs_are_written(summary: dict[str, Any], tmp_path: Path) -> None:
     paths = write_outputs(tmp_path, summary, "question: ?")
-    assert set(paths) == {"summary.json", "table.csv", "table.md", "report.html"}
+    assert set(paths) == {"summary.json", "table.csv", "table.md", "report.html"} == {*OUTPUTS}
+    assert {entry.name for entry in tmp_path.iterdir()} == {*OUTPUTS}
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
     assert (tmp_path / "table.md").read_text() == markdown(summary)
 

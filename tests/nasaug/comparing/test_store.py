@@ -99,10 +99,18 @@ def test_what_a_search_cost_is_its_supernets_training(tmp_path: Path) -> None:
     supernet = store.folder("before-searched") / "supernet"
     supernet.mkdir(parents=True)
     (store.folder("before-searched") / "result.json").write_text('{"best": {}}')
-    assert store.cost("before-searched") == {"macs": None, "seconds": None}
-    rows = [{"step": 1, "macs": 5, "seconds": 1.5}, {"step": 2, "macs": 7, "seconds": 2.0}]
+    unknown = {"macs": None, "seconds": None, "cpu_seconds": None}
+    assert store.cost("before-searched") == unknown
+    rows = [
+        {"step": 1, "macs": 5, "seconds": 1.5},
+        {"step": 2, "macs": 7, "seconds": 2.0, "cpu_seconds": 1.0},
+    ]
     (supernet / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert store.cost("before-searched") == {"macs": 12, "seconds": 3.5}
+    # One epoch was trained by a release that did not measure them all.
+    assert store.cost("before-searched") == {"macs": 12, "seconds": 3.5, "cpu_seconds": None}
+    rows[0]["cpu_seconds"] = 0.5
+    (supernet / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert store.cost("before-searched") == {"macs": 12, "seconds": 3.5, "cpu_seconds": 1.5}
 
 
 def test_versions_are_kept_apart_and_a_studys_own_cells_counted(kit: Any, tmp_path: Path) -> None:
@@ -141,6 +149,35 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     for name in (".lock", "study.yaml", "table.md"):
         (tmp_path / "new" / name).write_text("")
         check_folder(tmp_path / "new", cells)
+
+
+REPORT = {"summary.json": '{"study": "s", "arms": [], "comparisons": []}', "table.csv": ""}
+
+
+@pytest.mark.parametrize(
+    ("files", "gone_on_with"),
+    [
+        (REPORT, True),
+        (REPORT | {".lock": "", "table.md": "", "report.html": ""}, True),
+        (REPORT | {"mine.txt": ""}, False),
+        ({"table.csv": "mine"}, False),
+        ({"summary.json": '{"mine": 1}'}, False),
+        ({"summary.json": "{"}, False),
+        ({"summary.json": "[]"}, False),
+    ],
+)
+def test_a_folder_of_nothing_but_a_report_is_gone_on_with(
+    files: dict[str, str], gone_on_with: bool, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for name, text in files.items():
+        (out / name).write_text(text)
+    if gone_on_with:
+        check_folder(out, tmp_path / "cells")
+        return
+    with pytest.raises(ValueError, match="is not empty and holds no study; choose another --out"):
+        check_folder(out, tmp_path / "cells")
 
 
 def test_syntax_is_without_comments_and_docstrings() -> None:
