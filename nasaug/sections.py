@@ -23,6 +23,8 @@ class Section(BaseModel):
 class DataSection(Section):
     """Which data set, and how its images are augmented (see `nasaug.training.View`).
 
+    name: see `nasaug.training.load_dataset`, as for dir, download and validation.
+    per_class: how many training images of each class are kept at most; None keeps all.
     imbalance: how many times as many training images the first class keeps as the last.
     """
 
@@ -36,6 +38,7 @@ class DataSection(Section):
     auto_augment: bool = False
     mixup: float = Field(0.0, ge=0, le=10)
     cutmix: float = Field(0.0, ge=0, le=10)
+    per_class: int | None = Field(None, ge=1)
     imbalance: float = Field(1.0, ge=1, le=10_000)
     workers: int | None = Field(None, ge=0, le=256)
 

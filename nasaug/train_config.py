@@ -101,11 +101,13 @@ class TrainConfig(RunConfig):
     is absent is off. `largest` is auto (the newest search, else published), published, none or a
     path of a search's best.json. `init` is a run or a weights file that a target which is trained
     alone starts from, in place of fresh weights; where a larger network's start, says
-    `netaug.init`."""
+    `netaug.init`. `tune`: what of those weights is trained, all of them or the head (the
+    classifier) alone, on features that stay as they are."""
 
     method: Annotated[str, AfterValidator(_known_method)] = "netaug"
     largest: str = "auto"
     init: str | None = None
+    tune: Literal["all", "head"] = "all"
     netaug: NetAugSection | None = None
     relational: RelationalOptions | None = None
     in_place: InPlaceOptions | None = None
@@ -151,6 +153,8 @@ class TrainConfig(RunConfig):
                 f"{self.method} trains a larger network; use --method baseline, or --init fresh or "
                 "supernet"
             )
+        if self.tune == "head":
+            self._check_head_alone()
         check_parts(self.parts())
         netaug, prune = self.augmented, self.prune
         sorts = netaug is not None and netaug.sort_channels
@@ -191,6 +195,27 @@ class TrainConfig(RunConfig):
                 "metrics.curves=both is for a target and the larger network around it, but it is "
                 "trained alone; use metrics.curves=target"
             )
+
+    def _check_head_alone(self) -> None:
+        """Raises: ValueError for keys that mean nothing where only the classifier is trained."""
+        if self.init is None:
+            raise ValueError(
+                "tune=head trains the classifier on features that were trained before, but there "
+                "is no --init; name a run or a weights file, or use tune=all"
+            )
+        drop = self.regularise
+        changes = {
+            "prune": self.prune is not None,
+            "unshare": self.unshare is not None,
+            "regularise.drop_path": drop.drop_path > 0,
+            "regularise.drop_block": drop.drop_block > 0,
+        }
+        for key, is_on in changes.items():
+            if is_on:
+                raise ValueError(
+                    f"{key} acts on the features, which tune=head keeps as they are; leave it "
+                    "out, or use tune=all"
+                )
 
     @property
     def augmented(self) -> NetAugSection | None:

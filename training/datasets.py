@@ -16,34 +16,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from nasaug.supernet import did_you_mean
-from nasaug.training.folders import ImagePaths, read_image_folder
+from nasaug.training.csv_images import read_csv_images
+from nasaug.training.folders import read_image_folder
 from nasaug.training.idx import read_idx
 from nasaug.training.imagenet import imagenet_builder
 from nasaug.training.pairs import in_pairs, pair_classes
-from nasaug.training.splits import imbalanced, stratified_split
+from nasaug.training.parts import Builder, ImageArray, Part, Parts
+from nasaug.training.splits import at_most, imbalanced, stratified_split
+from nasaug.training.transfer_sets import transfer_builder
 
-
-@dataclass(frozen=True)
-class ImageArray:
-    """Images in memory: uint8 (N, C, H, W), C = 1 or 3, and their labels, int64 (N,)."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def subset(self, indices: Tensor) -> ImageArray:
-        return ImageArray(self.images[indices], self.labels[indices])
-
-
-Part = ImageArray | ImagePaths
-# Training part, test part, classes; from where to look, and whether to download.
-Parts = tuple[Part, Part, tuple[str, ...]]
-Builder = Callable[[list[Path], bool], Parts]
+__all__ = ["DATASETS", "Dataset", "ImageArray", "Part", "load_dataset"]
 
 
 @dataclass(frozen=True)
@@ -82,39 +66,65 @@ def load_dataset(
     validation: float = 0.1,
     download: bool = False,
     imbalance: float = 1.0,
+    per_class: int | None = None,
 ) -> Dataset:
-    """A data set by name (see `DATASETS`) or `imagefolder:PATH`.
+    """A data set by name (see `DATASETS`), NAME:PATH, `imagefolder:PATH` or `csv:FILE`.
 
     `folder` is where to look first (then $NASAUG_DATA, the system's folder, a cache in the home
-    folder). `validation` is the share of the training part held out, stratified, the same images
-    every time. `imbalance` above 1 makes a long tail of the training part (see `imbalanced`), of
-    what is left of it; validation and test stay as they are.
+    folder); NAME:PATH looks in PATH alone. `validation` is the share of the training part held
+    out, stratified, the same images every time, where the data set has no validation part of its
+    own. `per_class` keeps at most so many training images of each class (see `at_most`);
+    `imbalance` above 1 makes a long tail of the training part (see `imbalanced`). Both act on what
+    is left of it; validation and test stay as they are.
 
     Raises: ValueError for an unknown name (the nearest is offered), for data that cannot be used
         (one class, damaged files) and for data that is not there, saying where it was looked for.
     """
     if not 0 < validation < 1:
         raise ValueError(f"validation must be a share between 0 and 1, but got {validation}")
-    if name.startswith("imagefolder:"):
-        data = _image_folder(Path(name.removeprefix("imagefolder:")), validation)
+    kind, colon, path = name.partition(":")
+    if colon and not path and kind in (*FROM_PATHS, *DATASETS):
+        raise ValueError(f"{name} lacks a path after the colon")
+    if colon and kind in FROM_PATHS:
+        data = _assembled(name, FROM_PATHS[kind](Path(path)), validation)
     else:
-        data = _named(name, folder, validation, download)
-    return replace(data, train=imbalanced(data.train, imbalance))
+        data = _assembled(name, _named(kind, path, folder, download), validation)
+        data = _in_pairs(data) if kind in PAIRED else data
+    train = data.train if per_class is None else at_most(data.train, per_class)
+    return replace(data, train=imbalanced(train, imbalance))
 
 
-def _named(name: str, folder: str | Path | None, validation: float, download: bool) -> Dataset:
-    if name not in DATASETS:
+def _named(kind: str, path: str, folder: str | Path | None, download: bool) -> Parts:
+    if kind not in DATASETS:
+        places = ", ".join(f"{prefix}:PATH" for prefix in FROM_PATHS)
+        raise ValueError(f"unknown data set {kind!r}: {did_you_mean(kind, DATASETS)} (or {places})")
+    if path and kind in EMBEDDED:
+        raise ValueError(f"{kind} comes with the package; leave out :{path}")
+    if path and folder is not None:
         raise ValueError(
-            f"unknown data set {name!r}: {did_you_mean(name, DATASETS)} (or imagefolder:PATH)"
+            f"{kind}:{path} says where the data lie, and so does --data-dir (data.dir) {folder}; "
+            "leave one of them out"
         )
-    train, test, classes = DATASETS[name](_roots(folder), download)
+    return DATASETS[kind](_roots(path or folder), download)
+
+
+def _assembled(name: str, parts: Parts, validation: float) -> Dataset:
+    """Three parts of what was read: what it has none of is held out of the training part."""
+    train, test, classes, own_validation = parts
     if len(train.labels.unique()) < 2:
         raise ValueError(f"{name} has images of one class only; at least two are needed")
-    kept, held = stratified_split(train.labels, validation)
+    if test is None:
+        train, test = _held_out(train, TEST_SHARE)
+    if own_validation is None:
+        train, own_validation = _held_out(train, validation)
     channels = train.images.shape[1] if isinstance(train, ImageArray) else 3
     mean, std = CHANNEL_STATISTICS[channels]
-    data = Dataset(name, classes, train.subset(kept), train.subset(held), test, mean, std)
-    return _in_pairs(data) if name in PAIRED else data
+    return Dataset(name, classes, train, own_validation, test, mean, std)
+
+
+def _held_out(part: Part, share: float) -> tuple[Part, Part]:
+    kept, held = stratified_split(part.labels, share)
+    return part.subset(kept), part.subset(held)
 
 
 def _in_pairs(data: Dataset) -> Dataset:
@@ -150,7 +160,7 @@ def _fashion_mnist_mini(roots: list[Path], download: bool) -> Parts:
             )
             for part in ("train", "test")
         ]
-    return parts[0], parts[1], CLOTHES
+    return Parts(parts[0], parts[1], CLOTHES)
 
 
 def _fashion_mnist(roots: list[Path], download: bool) -> Parts:
@@ -160,7 +170,7 @@ def _fashion_mnist(roots: list[Path], download: bool) -> Parts:
         for ending in (".gz", ""):
             if (place / f"train-images-idx3-ubyte{ending}").exists():
                 parts = [_read_pair(place, part, ending) for part in ("train", "t10k")]
-                return parts[0], parts[1], CLOTHES
+                return Parts(parts[0], parts[1], CLOTHES)
     if download:
         from torchvision.datasets import FashionMNIST
 
@@ -202,13 +212,30 @@ def _cifar(name: str) -> Builder:
                     )
                     for part in parts
                 ]
-                return arrays[0], arrays[1], tuple(parts[0].classes)
+                return Parts(arrays[0], arrays[1], tuple(parts[0].classes))
         raise ValueError(_not_found(name, kind.base_folder, roots))
 
     return build
 
 
-def _image_folder(path: Path, validation: float) -> Dataset:
+def _half(build: Builder, first: int) -> Builder:
+    """Five of the ten classes of clothes, from `first` on, as a data set of its own."""
+
+    def of_classes(part: Part) -> Part:
+        assert isinstance(part, ImageArray)
+        chosen = part.subset(((part.labels >= first) & (part.labels < first + 5)).nonzero()[:, 0])
+        return replace(chosen, labels=chosen.labels - first)
+
+    def build_half(roots: list[Path], download: bool) -> Parts:
+        parts = build(roots, download)
+        assert parts.test is not None
+        classes = parts.classes[first : first + 5]
+        return Parts(of_classes(parts.train), of_classes(parts.test), classes)
+
+    return build_half
+
+
+def _image_folder(path: Path) -> Parts:
     """`PATH/train/CLASS/*`, `PATH/val/CLASS/*` and `PATH/test/CLASS/*`.
 
     With `test` and `val`, each is what it says; with one of them, it is the test part and the
@@ -221,13 +248,7 @@ def _image_folder(path: Path, validation: float) -> Dataset:
     if not others:
         raise ValueError(f"{path} needs a folder val or test beside train")
     parts = [read_image_folder(path / name, classes)[0] for name in others]
-    if len(parts) == 2:
-        validation_part, test = parts
-    else:
-        kept, held = stratified_split(train.labels, validation)
-        train, validation_part, test = train.subset(kept), train.subset(held), parts[0]
-    mean, std = CHANNEL_STATISTICS[3]
-    return Dataset(f"imagefolder:{path}", classes, train, validation_part, test, mean, std)
+    return Parts(train, parts[-1], classes, parts[0] if len(parts) == 2 else None)
 
 
 def _not_found(name: str, file: str, roots: list[Path]) -> str:
@@ -252,10 +273,27 @@ DATASETS: dict[str, Builder] = {
     "fashion-mnist": _fashion_mnist,
     "fashion-mnist-mini-pairs": _fashion_mnist_mini,
     "fashion-mnist-pairs": _fashion_mnist,
+    "fashion-mnist-mini-first": _half(_fashion_mnist_mini, 0),
+    "fashion-mnist-mini-second": _half(_fashion_mnist_mini, 5),
+    "fashion-mnist-first": _half(_fashion_mnist, 0),
+    "fashion-mnist-second": _half(_fashion_mnist, 5),
     "cifar10": _cifar("cifar10"),
     "cifar100": _cifar("cifar100"),
     "imagenet": imagenet_builder("imagenet"),
     "imagenet21k-p": imagenet_builder("imagenet21k-p"),
+    "food101": transfer_builder("food101"),
+    "flowers102": transfer_builder("flowers102"),
+    "cars": transfer_builder("cars"),
+    "cub200": transfer_builder("cub200"),
+    "pets": transfer_builder("pets"),
 }
+# Data of one's own: what comes before the colon, and the path after it.
+FROM_PATHS: dict[str, Callable[[Path], Parts]] = {
+    "imagefolder": _image_folder,
+    "csv": read_csv_images,
+}
+EMBEDDED = tuple(name for name in DATASETS if name.startswith("fashion-mnist-mini"))
+# Of data without a test part. Fixed, so that the test images do not depend on `validation`.
+TEST_SHARE = 0.2
 # Shown as pictures of two items, made when the parts are apart (see `nasaug.training.pairs`).
 PAIRED = ("fashion-mnist-mini-pairs", "fashion-mnist-pairs")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nasaug.training.pictures import UnreadablePicture, open_picture
 from nasaug.training.policies import drawing, image_policy
 from nasaug.training.views import View
 
@@ -78,15 +79,11 @@ class ImageFiles(torch.utils.data.Dataset[Any]):
         return len(self._paths)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | UnreadableImage:
-        from PIL import Image
-
         index, seed = key
-        path = os.fsdecode(self._paths[index])
         try:
-            with Image.open(path) as image:
-                picture = image.convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            return UnreadableImage(path, str(error))
+            picture = open_picture(os.fsdecode(self._paths[index]))
+        except UnreadablePicture as error:
+            return UnreadableImage(error.path, error.reason)
         with drawing(seed):
             return self._transform(picture), int(self._labels[index])
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from nasaug.training.folders import ImagePaths, image_files_below, read_image_folder
+from nasaug.training.parts import Builder, Parts
 
 # A place, below a folder where data is looked for, and its folders of training and test images.
 Layout = tuple[str, str, str]
@@ -34,10 +34,8 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
 WORDNET_ID = re.compile(r"n\d{8}")
 SOLUTION = "LOC_val_solution.csv"
 
-Parts = tuple[ImagePaths, ImagePaths, tuple[str, ...]]
 
-
-def imagenet_builder(name: str) -> Callable[[list[Path], bool], Parts]:
+def imagenet_builder(name: str) -> Builder:
     """What reads the data set `name` of `LAYOUTS`: (roots, download) to (train, test, classes).
 
     Raises: ValueError where nothing is found, naming where it was looked for, and for images of
@@ -50,7 +48,7 @@ def imagenet_builder(name: str) -> Callable[[list[Path], bool], Parts]:
                 train, test = root / place / train_name, root / place / test_name
                 if _has_classes(train):
                     images, classes = read_image_folder(train)
-                    return images, _test_part(test, classes), classes
+                    return Parts(images, _test_part(test, classes), classes)
         layouts = dict.fromkeys(f"{train}, {test}" for _, train, test in LAYOUTS[name])
         sub_folders = dict.fromkeys(place for place, _, _ in LAYOUTS[name] if place)
         raise ValueError(

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from nasaug.supernet import Architecture
+from nasaug.supernet import Architecture, Network
 
 
 class Recipe(BaseModel):
@@ -17,8 +17,9 @@ class Recipe(BaseModel):
 
     `batch_size` and `lr` are per worker and batch; a step takes `accumulate` batches a worker.
     `sync_batch_norm`: the statistics (and the relations between images) of a batch are over all
-    workers. `resolution` is the training resolution; None means the architecture's own for image
-    files and a proxy (see `proxy_resolution`) for small data sets.
+    workers. `head_lr_factor`: how many times the others' learning rate the classifier's is.
+    `resolution` is the training resolution; None means the architecture's own for image files and a
+    proxy (see `proxy_resolution`) for small data sets.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,6 +27,7 @@ class Recipe(BaseModel):
     epochs: int = Field(3, ge=1, le=10_000)
     batch_size: int = Field(64, ge=1, le=65_536)
     lr: float = Field(0.1, gt=0, le=100)
+    head_lr_factor: float = Field(1.0, gt=0, le=1000)
     warmup_epochs: float = Field(1, ge=0, le=10_000)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(4e-5, ge=0, le=1)
@@ -85,20 +87,37 @@ def check_batch(recipe: Recipe, workers: int = 1) -> None:
 
 
 def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD over all parameters; no decay on norms and biases (all that have one dimension).
+    """SGD over all parameters that are to be trained (`requires_grad`); no decay on norms and
+    biases (all that have one dimension). A group's own learning rate is `lr_factor` times the
+    step's.
 
     Fused: a third of the time of the others on a CPU. It walks through memory, so a gradient or a
     momentum buffer must have its parameter's strides.
+
+    Raises: ValueError for a `head_lr_factor` where there is no classifier.
     """
-    decayed = [p for p in net.parameters() if p.ndim > 1]
-    plain = [p for p in net.parameters() if p.ndim <= 1]
+    head = _classifier(net) if recipe.head_lr_factor != 1 else set()
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in net.parameters():
+        if parameter.requires_grad:
+            decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
+            factor = recipe.head_lr_factor if parameter in head else 1.0
+            groups.setdefault((decay, factor), []).append(parameter)
     return torch.optim.SGD(
         [
-            {"params": decayed, "weight_decay": recipe.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
+            {"params": parameters, "weight_decay": decay, "lr_factor": factor}
+            for (decay, factor), parameters in groups.items()
         ],
         lr=recipe.lr,
         momentum=recipe.momentum,
         nesterov=recipe.momentum > 0,
         fused=True,
     )
+
+
+def _classifier(net: nn.Module) -> set[nn.Parameter]:
+    if not isinstance(net, Network):
+        raise ValueError(
+            "train.head_lr_factor is for a network that ends in a classifier; leave it at 1"
+        )
+    return set(net.blocks[-1].parameters())

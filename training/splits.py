@@ -1,4 +1,4 @@
-"""Which images of each class: a share that is held out, and training parts with a long tail.
+"""Which images of each class: a share that is held out, few of each, or a long tail of them.
 
 The long tail is the usual one for judging methods on imbalanced data (Cui et al., "Class-Balanced
 Loss Based on Effective Number of Samples", CVPR 2019): class c of C keeps n_c ratio^(-c / (C - 1))
@@ -48,6 +48,22 @@ def imbalanced(part: Part, ratio: float) -> Part:
         members[: max(1, round(len(members) * ratio ** (-index / max(1, len(classes) - 1))))]
         for index, members in enumerate(classes)
     ]
+    return part.subset(torch.cat(kept).sort().values)
+
+
+def at_most(part: Part, per_class: int) -> Part:
+    """`part` with at most `per_class` images of each class; always the same images.
+
+    A larger number keeps all that a smaller one keeps.
+
+    Raises: ValueError for less than one.
+    """
+    if per_class < 1:
+        raise ValueError(
+            f"per_class is how many training images of each class are kept, but got {per_class}; "
+            "it must be at least 1"
+        )
+    kept = [members[:per_class] for members in _shuffled_by_class(part.labels)]
     return part.subset(torch.cat(kept).sort().values)
 
 

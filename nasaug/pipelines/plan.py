@@ -20,7 +20,7 @@ from nasaug.netaug import (
     unsharing_step,
 )
 from nasaug.pipelines.inside import Inside, augmentation_for
-from nasaug.pipelines.starting import started_from
+from nasaug.pipelines.starting import keep_features, on_kept_features, started_from
 from nasaug.pipelines.teacher import teacher_for
 from nasaug.search import format_macs
 from nasaug.setting import Setting
@@ -50,6 +50,7 @@ class Plan:
     augmented: bool = False
     slope: Callable[[float], float] | None = None
     prunes: bool = False
+    keeps_norms: bool = False
 
     def exported(
         self, weights: Network, calibration: Batches, progress: float
@@ -57,10 +58,13 @@ class Plan:
         """The target as it is when the share `progress` of training is done, and the number of
         images that its batch-norm statistics are of.
 
-        A boosted target is one network while it is being trained and another when it is done.
+        A boosted target is one network while it is being trained and another when it is done. On
+        kept features nothing is re-estimated: none of the images.
         """
         if self.slope is None:
             target = weights.export(self.target)
+            if self.keeps_norms:
+                return target, 0
             return target, reestimate_batch_norm(target, calibration)
         slope = self.slope(progress)
         boosted = weights.export(at_slope(weights.arch, slope))
@@ -86,8 +90,8 @@ def make_plan(config: TrainConfig, setting: Setting, run: Path) -> Plan:
         if config.init is None:
             net = Network(arch, "fan_out", generator)
         else:
-            net = started_from(config.init, target)
-            said = f"{said}, from the weights of {config.init}"
+            net, start = started_from(config.init, target, setting.data.classes, generator)
+            said = f"{said}, {start}"
         if config.boost is not None:
             said = f"{target.name}, boosted from {_macs(target)} to {_macs(arch)} MACs"
     else:
@@ -100,6 +104,9 @@ def make_plan(config: TrainConfig, setting: Setting, run: Path) -> Plan:
         target = inside.augmentation.target
     net = net.to(setting.device)
     step = _step(config, setting, inside, net, target)
+    if config.tune == "head":
+        keep_features(net)
+        step, said = on_kept_features(step), f"{said}; of it the head alone"
     return Plan(
         net,
         target,
@@ -109,6 +116,7 @@ def make_plan(config: TrainConfig, setting: Setting, run: Path) -> Plan:
         inside is not None,
         None if config.boost is None else config.boost.slope,
         config.prune is not None and config.prune.kind == "structured",
+        config.tune == "head",
     )
 
 

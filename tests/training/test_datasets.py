@@ -92,7 +92,7 @@ def test_unknown_name_is_refused_with_the_nearest(name: str) -> None:
 def test_name_that_is_near_to_none_is_refused_with_all() -> None:
     with pytest.raises(ValueError) as caught:
         load_dataset("zzz")
-    assert all(name in str(caught.value) for name in (*DATASETS, "imagefolder:PATH"))
+    assert all(name in str(caught.value) for name in (*DATASETS, "imagefolder:PATH", "csv:PATH"))
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "cifar10", "cifar100"])
@@ -170,3 +170,27 @@ def test_damaged_cifar_is_refused_naming_its_folder(
     with pytest.raises(ValueError, match=f"{name} in .* cannot be used") as caught:
         load_dataset(name, tmp_path)
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "first"), [("first", 0), ("second", 5)])
+def test_halves_of_the_classes_are_data_sets(name: str, first: int, mini: Dataset) -> None:
+    """Every image of five classes, labelled from 0, in the same part as in the whole."""
+    half = load_dataset(f"fashion-mnist-mini-{name}")
+    assert half.classes == mini.classes[first : first + 5]
+    for part, whole in ((half.test, mini.test), (half.train, mini.train)):
+        assert isinstance(part, ImageArray) and isinstance(whole, ImageArray)
+        assert part.labels.bincount().tolist() == [len(whole) // 10] * 5
+    source = _embedded()
+    of_half = (source["test_labels"] >= first) & (source["test_labels"] < first + 5)
+    assert isinstance(half.test, ImageArray)
+    assert np.array_equal(half.test.images[:, 0].numpy(), source["test_images"][of_half])
+    assert half.test.labels.tolist() == (source["test_labels"][of_half] - first).tolist()
+    trained = Counter(image.tobytes() for image in source["train_images"])
+    assert _pixels(half.train) + _pixels(half.validation) <= trained
+
+
+def test_the_halves_share_no_image() -> None:
+    first, second = (load_dataset(f"fashion-mnist-mini-{name}") for name in ("first", "second"))
+    assert (_pixels(first.train) & _pixels(second.train)).total() == 0
+    assert (len(first.train), len(first.validation), len(first.test)) == (4050, 450, 1000)
+    assert first.digest() != second.digest()

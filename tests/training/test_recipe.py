@@ -107,6 +107,53 @@ def test_optimizer_holds_every_parameter_once(micro: Architecture) -> None:
     assert sorted(held) == sorted(id(parameter) for parameter in net.parameters())
 
 
+def test_the_classifier_may_have_a_learning_rate_of_its_own(micro: Architecture) -> None:
+    """By torch's own SGD over two groups, in which it is written out."""
+    recipe = Recipe(lr=0.1, head_lr_factor=10, weight_decay=0.1, momentum=0.9)
+    net, other = (Network(micro, generator=torch.Generator().manual_seed(0)) for _ in range(2))
+    optimizer = make_optimizer(net, recipe)
+    head = [p for name, p in other.named_parameters() if name.startswith("blocks.8.")]
+    assert [tuple(p.shape) for p in head] == [(10, 64), (10,)]
+    rest = [p for p in other.parameters() if not any(p is own for own in head)]
+    reference = torch.optim.SGD(
+        [
+            {"params": [p], "lr": lr, "weight_decay": 0.1 if p.ndim > 1 else 0.0}
+            for lr, members in ((1.0, head), (0.1, rest))
+            for p in members
+        ],
+        momentum=0.9,
+        nesterov=True,
+    )
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(3):
+        for settings in optimizer.param_groups:
+            settings["lr"] = 0.1 * settings["lr_factor"]
+        for mine, theirs in zip(net.parameters(), other.parameters(), strict=True):
+            mine.grad = torch.randn(mine.shape, generator=generator)
+            theirs.grad = mine.grad.clone()
+        optimizer.step()
+        reference.step()
+    for mine, theirs in zip(net.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_what_needs_no_gradient_is_not_in_the_optimizer(micro: Architecture) -> None:
+    net = Network(micro)
+    for block in net.blocks[:-1]:
+        block.requires_grad_(False)
+    for factor in (1, 3):
+        groups = make_optimizer(net, Recipe(head_lr_factor=factor)).param_groups
+        held = [parameter for group in groups for parameter in group["params"]]
+        assert {id(p) for p in held} == {id(p) for p in net.blocks[-1].parameters()}
+        assert [group["lr_factor"] for group in groups] == [factor] * 2
+
+
+def test_a_factor_for_the_head_needs_a_classifier() -> None:
+    with pytest.raises(ValueError, match=r"head_lr_factor is for a network that ends in a class"):
+        make_optimizer(torch.nn.Linear(2, 2), Recipe(head_lr_factor=2))
+    assert len(make_optimizer(torch.nn.Linear(2, 2), Recipe()).param_groups) == 2
+
+
 NAN, INFINITY = float("nan"), float("inf")
 
 
@@ -116,6 +163,7 @@ NAN, INFINITY = float("nan"), float("inf")
         *({"epochs": value} for value in (0, -1, 1.5, "many", 10**9)),
         *({"batch_size": value} for value in (0, -8, 2.5)),
         *({"lr": value} for value in (0, -0.1, NAN, INFINITY, 101)),
+        *({"head_lr_factor": value} for value in (0, -1, NAN, 1001)),
         *({"warmup_epochs": value} for value in (-1, NAN)),
         *({"momentum": value} for value in (-0.1, 1, NAN)),
         *({"weight_decay": value} for value in (-1e-4, NAN, INFINITY)),

@@ -1,4 +1,4 @@
-"""Held-out shares and long tails: how many images of each class, and which."""
+"""Held-out shares, few images and long tails: how many images of each class, and which."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nasaug.training import Dataset, ImageArray, imbalanced, load_dataset
 from nasaug.training.folders import ImagePaths
-from nasaug.training.splits import stratified_split
+from nasaug.training.splits import at_most, stratified_split
 
 
 def _part(labels: list[int]) -> ImagePaths:
@@ -108,3 +108,45 @@ def test_image_files_are_imbalanced_alike(tmp_path: Path, write_image: Callable[
     assert data.train.labels.bincount().tolist() == [10, 3, 1]
     assert data.validation.labels.bincount().tolist() == [4, 4, 4]
     assert data.test.labels.bincount().tolist() == [4, 4, 4]
+
+
+@given(
+    counts=st.lists(st.integers(0, 30), min_size=1, max_size=6).filter(any),
+    few=st.integers(1, 40),
+)
+@settings(max_examples=60, deadline=None)
+def test_at_most_so_many_of_each_class_are_kept(counts: list[int], few: int) -> None:
+    part = _part([c for c, n in enumerate(counts) for _ in range(n)])
+    kept = at_most(part, few)
+    expected = torch.tensor([min(n, few) for n in counts])
+    assert torch.equal(kept.labels.bincount(minlength=len(counts)), expected)
+    numbers = [int(path.removesuffix(".png")) for path in kept.paths]
+    assert numbers == sorted(numbers)
+    assert torch.equal(part.labels[torch.tensor(numbers)], kept.labels)
+
+
+def test_more_of_each_class_keep_what_fewer_keep_and_not_just_the_first() -> None:
+    part = _part([i % 4 for i in range(200)])
+    kept = {few: at_most(part, few).paths for few in (2, 7, 30, 50)}
+    torch.manual_seed(12)
+    assert at_most(part, 7).paths == kept[7]
+    assert set(kept[2]) < set(kept[7]) < set(kept[30]) < set(kept[50]) == set(part.paths)
+    assert kept[2] != part.paths[:8]
+
+
+@pytest.mark.parametrize("few", [0, -3])
+def test_less_than_one_image_of_each_class_is_refused(few: int) -> None:
+    with pytest.raises(ValueError, match=f"per_class is how many.* but got {few}; .*at least 1"):
+        at_most(_part([0, 1]), few)
+    with pytest.raises(ValueError, match="per_class is how many"):
+        load_dataset("fashion-mnist-mini", per_class=few)
+
+
+def test_only_the_training_part_of_a_data_set_is_few(mini: Dataset) -> None:
+    few = load_dataset("fashion-mnist-mini", per_class=20)
+    assert few.train.labels.bincount().tolist() == [20] * 10
+    assert isinstance(few.validation, ImageArray) and isinstance(mini.validation, ImageArray)
+    assert torch.equal(few.validation.images, mini.validation.images)
+    assert len(few.test) == 2000
+    tail = load_dataset("fashion-mnist-mini", per_class=20, imbalance=4)
+    assert tail.train.labels.bincount().tolist() == [round(20 * 4 ** (-c / 9)) for c in range(10)]
