@@ -9,12 +9,15 @@ from typing import Any, TypeVar
 import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+DATA = "A data set's name, NAME:PATH, imagefolder:PATH or csv:FILE."
 
 COMMANDS = {
     "search": "Find the largest network to train a target in, or a network itself.",
     "train": "Train a tiny target inside a larger network (NetAug), alone, or by another method.",
     "compare": "Compare training methods: tuned alike, at equal epochs and at equal compute.",
+    "contrast": "Put OFA and NetAug beside each other: seven ways to one small network.",
     "methods": "List training methods and what goes together.",
+    "detect": "Train, judge and use a detector on a target.",
     "evaluate": "Judge trained weights on a data set's test part.",
     "macs": "Count a network's MACs and parameters.",
     "targets": "List the networks that have a name.",
@@ -77,7 +80,9 @@ def shared_options(command: Command) -> Command:
                 "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Set one key; repeatable."
             ),
             click.option("--target", help="A named target, or a YAML table's path."),
-            click.option("--data", help="A data set's name, or imagefolder:PATH."),
+            click.option(
+                "--data", help="A data set's name, NAME:PATH, imagefolder:PATH or csv:FILE."
+            ),
             click.option("--data-dir", help="Where the data set lies."),
             click.option("--download", is_flag=True, default=None, help="Allow a download."),
             click.option("--epochs", type=int, help="Epochs of training after the warm-up."),
@@ -90,6 +95,50 @@ def shared_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def study_options(what: str) -> Callable[[Command], Command]:
+    """The options of the commands that run many runs: a study, or a contrast."""
+    options = (
+        click.option("--status", "asks", is_flag=True, help="How far it is, and the time left."),
+        click.option(
+            "--report", "reports", is_flag=True, help="Write the tables of what is done so far."
+        ),
+        click.option(
+            "--publish",
+            metavar="FOLDER",
+            type=click.Path(file_okay=False),
+            help="Write what is done so far into FOLDER/results.md, beside what else lies there.",
+        ),
+        click.option(
+            "--set",
+            "sets",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Set one key of the file; repeatable.",
+        ),
+        click.option("--data", help=DATA),
+        click.option("--data-dir", help="Where the data set lies."),
+        click.option("--seeds", type=int, help="How many final runs each has, unless it says."),
+        click.option(
+            "--workers", type=int, help="Runs side by side; default: as many as there are cores."
+        ),
+        click.option("--out", type=click.Path(file_okay=False), help=f"Default: runs/{what}-NAME."),
+        click.option(
+            "--cells",
+            type=click.Path(file_okay=False),
+            help="Where the runs of all studies lie; default: the folder cells beside --out.",
+        ),
+        click.option("--resume", is_flag=True, help="Implied: it goes on where it stopped."),
+        json_option,
+    )
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 def shared_keys(options: Mapping[str, Any]) -> dict[str, Any]:

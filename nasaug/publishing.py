@@ -1,8 +1,8 @@
-"""The results page: what the published studies found, from their summaries and nothing else.
+"""The results page: what the published studies and contrasts found, from their summaries alone.
 
-    FOLDER/results.md                     a table of all studies, then the tables of each
-    FOLDER/results/STUDY.json             a study's summary
-    FOLDER/results/STUDY-TARGET.svg       accuracy against training compute
+    FOLDER/results.md                     a table of all, then the tables of each
+    FOLDER/results/STUDY.json             a summary
+    FOLDER/results/STUDY-NAME.svg         its figures
 
 The page is written anew from all summaries that lie there, so that studies may be published one by
 one, from different machines.
@@ -11,12 +11,19 @@ one, from different machines.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
+from nasaug.comparing import tables as of_studies
 from nasaug.comparing.figures import compute_figure
-from nasaug.comparing.tables import compute, duration, markdown, markdown_table
+from nasaug.comparing.tables import compute, duration, markdown_table, time_key
+from nasaug.contrasting import tables as of_contrasts
+from nasaug.contrasting.report import drawings
+from nasaug.contrasting.summary import KIND
 from nasaug.pictures import save_picture
 from nasaug.training import read_json_object, write_atomically
 
@@ -26,28 +33,26 @@ COLUMNS = ("study", "question", "answer", "runs", "training", "time", "final")
 INTRODUCTION = """\
 # Results
 
-What the studies of `nasaug compare` found. This page is written by
+What the studies of `nasaug compare` and `nasaug contrast` found. This page is written by
 
     nasaug compare STUDY --publish docs
+    nasaug contrast CONTRAST --publish docs
 
 from the summaries in `results/`, and by nothing and nobody else; how to read it is in
-[compare.md](compare.md). Rows whose n is below what is planned, and studies that are not final,
-will change."""
+[compare.md](compare.md) and [contrast.md](contrast.md). Rows whose n is below what is planned, and
+studies that are not final, will change."""
 
 
 def publish(folder: Path, summary: Summary) -> Path:
-    """Put a study's summary and figures there and write the page; returns the page's path.
+    """Put a summary and its figures there and write the page; returns the page's path.
 
     Raises: OSError; ValueError for a damaged summary of another study.
     """
     own = folder / FOLDER
     own.mkdir(parents=True, exist_ok=True)
     write_atomically(own / f"{summary['study']}.json", json.dumps(summary, allow_nan=False) + "\n")
-    methods = list(dict.fromkeys(arm["method"] for arm in summary["arms"]))
-    for target in summary["targets"]:
-        arms = _run_on(summary, target)
-        if arms:
-            save_picture(compute_figure(arms, methods), own / _figure(summary, target))
+    for name, (draw, _) in _figures(summary).items():
+        save_picture(draw(), own / f"{summary['study']}-{name}.svg")
     page = folder / PAGE
     write_atomically(page, results_page(summaries_in(folder)))
     return page
@@ -66,40 +71,59 @@ def results_page(summaries: Sequence[Summary]) -> str:
             one["question"],
             one["answer"],
             f"{_runs(one, 'n')} of {_runs(one, 'planned')}",
-            compute(_spent(one, "train_macs")),
-            duration(_spent(one, "train_seconds")),
+            compute(_spent(one, "macs")),
+            duration(_spent(one, "time")),
             "yes" if one["final"] else "no",
         ]
         for one in summaries
     ]
     parts = [INTRODUCTION, markdown_table((COLUMNS, rows), 3)]
     for one in summaries:
-        parts += [markdown(one, level=2).rstrip(), *_figures(one)]
+        said = of_contrasts if _is_contrast(one) else of_studies
+        parts.append(said.markdown(one, level=2).rstrip())
+        parts += [
+            f"![{caption}]({FOLDER}/{one['study']}-{name}.svg)"
+            for name, (_, caption) in _figures(one).items()
+        ]
     return "\n\n".join(parts) + "\n"
 
 
+def _is_contrast(summary: Summary) -> bool:
+    return summary.get("kind") == KIND
+
+
+def _lines(summary: Summary) -> Sequence[Summary]:
+    """What has runs of its own: arms or contestants."""
+    lines: Sequence[Summary] = summary["rows" if _is_contrast(summary) else "arms"]
+    return lines
+
+
 def _runs(summary: Summary, key: str) -> int:
-    return sum(int(arm[key]) for arm in summary["arms"])
+    return sum(int(line[key]) for line in _lines(summary))
 
 
-def _spent(summary: Summary, key: str) -> float | None:
-    """By all final runs so far; None where none says."""
-    spent = [arm[key] * arm["n"] for arm in summary["arms"] if arm[key] is not None]
+def _spent(summary: Summary, what: str) -> float | None:
+    """By all final runs so far; None where none says. A contestant's search counts for it, though
+    others may build on it too."""
+
+    def one(line: Summary) -> Any:
+        if _is_contrast(summary):
+            return line["spent"]["total"] if what == "macs" else line["seconds"]
+        return line["train_macs" if what == "macs" else time_key(summary)]
+
+    spent = [one(line) * line["n"] for line in _lines(summary) if one(line) is not None]
     return sum(spent) if spent else None
 
 
-def _run_on(summary: Summary, target: str) -> list[Mapping[str, Any]]:
-    """The arms of a target that have runs."""
-    return [arm for arm in summary["arms"] if arm["target"] == target and arm["n"]]
-
-
-def _figure(summary: Summary, target: str) -> str:
-    return f"{summary['study']}-{target}.svg"
-
-
-def _figures(summary: Summary) -> list[str]:
-    return [
-        f"![{target}: test accuracy against training MACs]({FOLDER}/{_figure(summary, target)})"
-        for target in summary["targets"]
-        if _run_on(summary, target)
-    ]
+def _figures(summary: Summary) -> dict[str, tuple[Callable[[], Figure], str]]:
+    """What draws them, by name, with captions; none of what has no runs."""
+    if _is_contrast(summary):
+        return drawings(summary)
+    methods = list(dict.fromkeys(arm["method"] for arm in summary["arms"]))
+    figures: dict[str, tuple[Callable[[], Figure], str]] = {}
+    for target in summary["targets"]:
+        arms = [arm for arm in summary["arms"] if arm["target"] == target and arm["n"]]
+        if arms:
+            caption = f"{target}: test accuracy against training MACs"
+            figures[target] = partial(compute_figure, arms, methods), caption
+    return figures

@@ -58,18 +58,22 @@ class Setting:
         return evaluation_batches(self.data, self.data.test, self.view)
 
 
-def prepare(config: RunConfig) -> Setting:
-    """Raises: ValueError for an unknown target or data set, and for a device that is not there."""
+def prepare(config: RunConfig, loaded: Dataset | None = None) -> Setting:
+    """What the data are is said, unless they are `loaded` already.
+
+    Raises: ValueError for an unknown target or data set, and for a device that is not there.
+    """
     keep_caches()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
-    data = load_dataset(
+    data = loaded or load_dataset(
         config.data.name,
         config.data.dir,
         config.data.validation,
         config.data.download,
         config.data.imbalance,
+        config.data.per_class,
     )
     target = config.make_target(len(data.classes))
     size = config.train.resolution or proxy_resolution(target, data.native_size)
@@ -78,7 +82,7 @@ def prepare(config: RunConfig) -> Setting:
     group = join_workers(device)
     check_batch(config.train, group.size)
     training = training_batches(data, view, config.train.batch_size, config.seed, group)
-    if group.first:
+    if group.first and loaded is None:
         where = f"at {size} x {size}"
         if size != target.resolution:
             where += f" (a proxy; costs are counted at {target.resolution} x {target.resolution})"

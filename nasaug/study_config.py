@@ -72,15 +72,13 @@ Rates = Annotated[tuple[float, ...], AfterValidator(_rates)]
 Lengths = Annotated[tuple[int, ...], AfterValidator(_lengths)]
 
 
-class TuneSection(Section):
-    """How the learning rate of every method is chosen, for every target, on validation images.
+class Tuning(Section):
+    """How the learning rate of every method is chosen, on validation images.
 
     grid: the rates that every method is tried at. extend: where the best of them is at an edge, the
     next rate beyond it (a factor of 2) is tried too, up to `limit` of them a side. share: the
     length of the tuning runs, as a share of the final ones'. seeds: how many runs a rate, none of
-    them a final seed. longer: the longer baselines are tuned at their own lengths, else they train
-    at the rate of the nearest length of the study. A grid of one rate without `extend` is no
-    tuning.
+    them a final seed. A grid of one rate without `extend` is no tuning.
     """
 
     grid: Rates = (0.1, 0.2, 0.4, 0.8)
@@ -88,11 +86,17 @@ class TuneSection(Section):
     seeds: int = Field(1, ge=1, le=100)
     extend: bool = True
     limit: int = Field(4, ge=1, le=12)
-    longer: bool = True
 
     @property
     def off(self) -> bool:
         return len(self.grid) == 1 and not self.extend
+
+
+class TuneSection(Tuning):
+    """A study's tuning, for every target. longer: the longer baselines are tuned at their own
+    lengths, else they train at the rate of the nearest length of the study."""
+
+    longer: bool = True
 
 
 class BeforeSection(Section):
@@ -165,12 +169,12 @@ class Study(Section):
         decided = {**DECIDED, "method": "methods"}
         if self.lengths is not None:
             decided["train.epochs"] = "lengths"  # one of the two would be silently ignored
-        _check_decided("base", self.base, decided)
+        check_decided("base", self.base, decided)
         for name, method in self.methods.items():
-            _check_decided(f"methods.{name}", method, DECIDED | SHARED)
+            check_decided(f"methods.{name}", method, DECIDED | SHARED)
             self._check_method(name)
         for name, before in self.before.items():
-            _check_decided(f"before.{name}", before.keys, {"threads": "threads"})
+            check_decided(f"before.{name}", before.keys, {"threads": "threads"})
             for target in before.per_target:
                 if "target" in before.keys or target not in self.targets:
                     raise ValueError(
@@ -279,7 +283,7 @@ def _check_names(key: str, names: Iterable[str], at_least: int = 1) -> None:
         raise ValueError(f"{key} must differ in their names, but {double[0]!r} is there twice")
 
 
-def _check_decided(where: str, keys: Mapping[str, Any], decided: Mapping[str, str]) -> None:
+def check_decided(where: str, keys: Mapping[str, Any], decided: Mapping[str, str]) -> None:
     for key, by in decided.items():
         inner: Any = keys
         for part in key.split("."):

@@ -15,7 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from nasaug.supernet import Architecture, Network
+from nasaug.supernet import Architecture, Network, macs_at
 from nasaug.training import Batch, reestimate_batch_norm
 
 REMEMBERED = 64
@@ -36,10 +36,12 @@ class Answers:
 
 @dataclass
 class Spent:
-    """Images that went through candidates: to re-estimate batch norm, and to be judged."""
+    """Images that went through candidates: to re-estimate batch norm, and to be judged; and the
+    MACs of both."""
 
     calibration: int = 0
     validation: int = 0
+    macs: int = 0
 
     @property
     def total(self) -> int:
@@ -107,6 +109,11 @@ class InheritedAccuracy:
     def _images(self) -> int:
         return sum(len(labels) for _, labels in self._validation)
 
+    @cached_property
+    def _size(self) -> int:
+        """The side at which images are shown."""
+        return next(iter(self._calibration))[0].shape[-1]
+
     def _nothing(self) -> _Known:
         right = torch.zeros(self._images, dtype=torch.bool)
         return _Known(Answers(right, torch.zeros(self._images)), right.clone())
@@ -137,6 +144,7 @@ class InheritedAccuracy:
                 right.append((first == labels[:, 0]).cpu())
                 margins.append((logits.gather(1, labels)[:, 0] - others).cpu())
                 self.spent.validation += len(images)
+                self.spent.macs += len(images) * macs_at(arch, images.shape[-1])
         if not right:
             raise ValueError("there is not one image to evaluate on")
         return Answers(torch.cat(right), torch.cat(margins))
@@ -145,6 +153,8 @@ class InheritedAccuracy:
         """The exported candidate in eval mode; the last one is kept."""
         if self._exported is None or self._exported[0] != arch:
             network = self._supernet.export(arch)
-            self.spent.calibration += reestimate_batch_norm(network, self._calibration)
+            images = reestimate_batch_norm(network, self._calibration)
+            self.spent.calibration += images
+            self.spent.macs += images * macs_at(arch, self._size)
             self._exported = arch, network.eval()
         return self._exported[1]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -66,6 +67,7 @@ class SearchInterrupted(KeyboardInterrupt):
 log = logging.getLogger(__name__)
 
 INCUMBENTS = 4
+JUDGING_MACS = "judging_macs"
 POLL_SECONDS = 0.2
 
 
@@ -85,6 +87,7 @@ def search(
     workers: Path | None = None,
     join: bool = False,
     opened: Callable[[], object] | None = None,
+    spent: Callable[[], int] | None = None,
 ) -> optuna.Study:
     """Maximise `evaluate` over the members of `space` within `limits` (a number: MACs).
 
@@ -100,7 +103,8 @@ def search(
 
     Several processes share a study when all but the first `join` it: on one machine by the locks
     in `workers` (default: beside the journal), elsewhere by the database's heartbeat. `opened` is
-    called when the study is there to be joined.
+    called when the study is there to be joined. `spent()` are the MACs that judging has taken so
+    far; every trial keeps its own (see `judging_macs`).
 
     Raises: Infeasible; ValueError for an unknown sampler, a storage that cannot be used, a stored
         study of another space, limits or objectives, or a judgement that is no number;
@@ -127,8 +131,11 @@ def search(
         )
         if opened is not None:
             opened()
-        objective = _objective(space, region, evaluate, race, objectives, judged, presence)
-        _work(study, objective, trials, presence, watch, place)
+        objective = _objective(space, region, evaluate, race, objectives, judged, presence, spent)
+        try:
+            _work(study, objective, trials, presence, watch, place)
+        except KeyboardInterrupt:
+            raise SearchInterrupted(study) from None
     finally:
         presence.leave()
         if kept is not None and kept is not storage:
@@ -142,6 +149,11 @@ def ranking(study: optuna.Study, space: SearchSpace) -> list[tuple[ChoicePath, F
     for trial in _finished(study):
         first.setdefault(space.path_of(trial.params), trial)
     return sorted(first.items(), key=lambda item: (-item[1].values[0], space.macs(item[0])))
+
+
+def judging_macs(study: optuna.Study) -> int:
+    """The MACs that judging all trials took, by whichever workers; 0 where nobody counted."""
+    return sum(trial.user_attrs.get(JUDGING_MACS, 0) for trial in study.get_trials(deepcopy=False))
 
 
 def losers(study: optuna.Study, space: SearchSpace) -> list[tuple[ChoicePath, float]]:
@@ -182,6 +194,7 @@ def _objective(
     objectives: Sequence[str],
     judged: int,
     presence: Presence,
+    spent: Callable[[], int] | None,
 ) -> Callable[[Trial], Values]:
     def judge(trial: Trial) -> Values:
         values = {
@@ -199,9 +212,10 @@ def _objective(
         twin = _judged_before(trial.study, space, path)
         if twin is None:
             arch = space.architecture(path)
-            if race is not None:
-                _run_race(race, arch, trial, space)
-            judgement = _judgement(evaluate, arch, path, judged)
+            with _counted(trial, spent):
+                if race is not None:
+                    _run_race(race, arch, trial, space)
+                judgement = _judgement(evaluate, arch, path, judged)
         elif twin.state == TrialState.PRUNED:
             _prune(trial, twin.intermediate_values[0])
         else:
@@ -221,6 +235,23 @@ def _objective(
     return objective
 
 
+@contextmanager
+def _counted(trial: Trial, spent: Callable[[], int] | None) -> Iterator[None]:
+    """Keep what judging the trial takes, whether it is judged to its end or loses a race."""
+    before = 0 if spent is None else spent()
+
+    def keep() -> None:
+        if spent is not None:
+            trial.set_user_attr(JUDGING_MACS, spent() - before)
+
+    try:
+        yield
+    except optuna.TrialPruned:
+        keep()
+        raise
+    keep()
+
+
 def _work(
     study: optuna.Study,
     objective: Callable[[Trial], Values],
@@ -233,26 +264,17 @@ def _work(
     while (done := len(study.get_trials(deepcopy=False, states=JUDGED))) < trials:
         fail_lost_trials(study, presence)
         if done + len(running(study)) >= trials:
-            _pause(study)
+            time.sleep(POLL_SECONDS)
             continue
         try:
             with name_errors_of(place):
                 study.optimize(objective, n_trials=1)
-        except KeyboardInterrupt:
-            raise SearchInterrupted(study) from None
         except optuna.exceptions.UpdateFinishedTrialError:
             log.warning("this process stood still, and another worker took its candidate over")
             continue
         if watch is not None:
             best = max((trial.values[0] for trial in _finished(study)), default=math.nan)
             watch(len(study.get_trials(deepcopy=False, states=JUDGED)), trials, best)
-
-
-def _pause(study: optuna.Study) -> None:
-    try:
-        time.sleep(POLL_SECONDS)
-    except KeyboardInterrupt:
-        raise SearchInterrupted(study) from None
 
 
 def _run_race(race: Race, arch: Architecture, trial: Trial, space: SearchSpace) -> None:

@@ -12,6 +12,7 @@ from nasaug.supernet.costs import (
     params,
     peak_memory,
     row_costs,
+    shared_macs,
 )
 from nasaug.supernet.graph import Edge
 from nasaug.supernet.limits import Infeasible, Limits
@@ -81,6 +82,7 @@ __all__ = [
     "read_pickle_safely",
     "round_channels",
     "row_costs",
+    "shared_macs",
     "sort_channels",
     "sort_features",
     "space_names",

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from nasaug.supernet.rows import (
+    NESTED,
     Bottleneck,
     Conv,
     DepthwiseSeparable,
@@ -182,7 +183,7 @@ def why_not_inside(small: Row, large: Row) -> str | None:
         return f"{small.kind} is not {large.kind}"
     for key, value in vars(small).items():
         limit = getattr(large, key)
-        if key in ("mid", "out", "squeeze", "kernel") and None not in (value, limit):
+        if key in NESTED and None not in (value, limit):
             nested = value <= limit
             if isinstance(large, Linear | MaxPool):
                 nested = value == limit

@@ -9,12 +9,13 @@ a training run hands over.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from nasaug.supernet.architecture import Architecture
 from nasaug.supernet.leaves import BoostedLeaf
-from nasaug.supernet.rows import GlobalAvgPool, Row
+from nasaug.supernet.rows import NESTED, GlobalAvgPool, Row, Skip
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,34 @@ def macs(arch: Architecture) -> int:
 @lru_cache(maxsize=4096)
 def macs_at(arch: Architecture, size: int) -> int:
     """MACs, batch 1, of `arch` shown images of size x size, such as those of a training run."""
-    total = 0
+    return sum(row_cost(row, width, side).macs for row, width, side in _shown(arch, size))
+
+
+def shared_macs(one: Architecture, other: Architecture, size: int) -> int:
+    """Those of the MACs of `one`, batch 1, shown size x size, that are on weights which `other` has
+    too. Both are aligned to the rows of one space (`SearchSpace.embed`), whose weights nest: the
+    first channels, the middle of a kernel.
+    """
+    rows = zip(_shown(one, size), other.rows, other.widths_in, strict=True)
+    return sum(
+        row_cost(_intersection(row, theirs), min(width, their_width), side).macs
+        for (row, width, side), theirs, their_width in rows
+    )
+
+
+def _intersection(one: Row, other: Row) -> Row:
+    """What two choices for one row have in common."""
+    if type(one) is not type(other):
+        return Skip()
+    pairs = {key: (value, getattr(other, key)) for key, value in vars(one).items() if key in NESTED}
+    return replace(one, **{key: min(pair) for key, pair in pairs.items() if None not in pair})
+
+
+def _shown(arch: Architecture, size: int) -> Iterator[tuple[Row, int, int]]:
+    """Every row with the channels and the side that it reads, when shown size x size."""
     for row, width in zip(arch.rows, arch.widths_in, strict=True):
-        total += row_cost(row, width, size).macs
+        yield row, width, size
         size = 1 if isinstance(row, GlobalAvgPool) else (size - 1) // row.downsampling + 1
-    return total
 
 
 def params(arch: Architecture) -> int:

@@ -239,6 +239,8 @@ class Skip(Row):
         return in_channels
 
 
+# What of a row's weights a smaller row has the first or the middle part of.
+NESTED = ("kernel", "mid", "out", "squeeze")
 ROW_KINDS: dict[str, type[Row]] = {
     row.kind: row
     for row in (

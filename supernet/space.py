@@ -271,7 +271,8 @@ class SearchSpace:
     @property
     def _words(self) -> Words:
         if self.is_table:
-            return Words(f"{self.name}'s smallest member's", "add smaller choices to the table")
+            remedy = "add smaller choices to the table, or lower its resolution"
+            return Words(f"{self.name}'s smallest member's", remedy)
         return Words(f"{self.name}'s own", "choose a smaller target")
 
     def count(self) -> int:

@@ -17,6 +17,8 @@ from nasaug.training.loaders import (
 )
 from nasaug.training.metrics import AtK, Judgement, judge
 from nasaug.training.monitor import Losses, TrainingFailed
+from nasaug.training.passes import Passes, rehearse
+from nasaug.training.pictures import UnreadablePicture, open_picture
 from nasaug.training.process import keep_caches
 from nasaug.training.recipe import Recipe, check_batch, proxy_resolution, total_steps
 from nasaug.training.relational import relational_loss
@@ -40,6 +42,7 @@ __all__ = [
     "Judgement",
     "Losses",
     "OuterTeacher",
+    "Passes",
     "Recipe",
     "RunFolder",
     "SoftLabels",
@@ -47,6 +50,7 @@ __all__ = [
     "Step",
     "Teacher",
     "TrainingFailed",
+    "UnreadablePicture",
     "View",
     "Workers",
     "calibration_batches",
@@ -66,11 +70,13 @@ __all__ = [
     "load_dataset",
     "load_teacher",
     "load_weights",
+    "open_picture",
     "plain_step",
     "proxy_resolution",
     "read_facts",
     "read_json_object",
     "reestimate_batch_norm",
+    "rehearse",
     "relational_loss",
     "save_weights",
     "soft_labels",

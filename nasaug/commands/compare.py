@@ -4,43 +4,15 @@ from __future__ import annotations
 
 import click
 
-from nasaug.cli import json_option
+from nasaug.cli import study_options
 
 
 @click.command("compare")
 @click.argument("study", required=False)
 @click.option("--list", "listing", is_flag=True, help="The built-in studies and their questions.")
-@click.option("--status", "asks", is_flag=True, help="How far it is, and the time left.")
-@click.option("--report", "reports", is_flag=True, help="Write the tables of what is done so far.")
-@click.option(
-    "--publish",
-    metavar="FOLDER",
-    type=click.Path(file_okay=False),
-    help="Write what is done so far into FOLDER/results.md, beside other published studies.",
-)
-@click.option(
-    "--set",
-    "sets",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Set one key of the study; repeatable.",
-)
-@click.option("--data", help="A data set's name, or imagefolder:PATH.")
-@click.option("--data-dir", help="Where the data set lies.")
 @click.option("--epochs", type=int, help="base.train.epochs: of the final runs, after the warm-up.")
-@click.option("--seeds", type=int, help="How many final runs a method has, unless it says itself.")
-@click.option(
-    "--workers", type=int, help="Cells side by side; default: as many as there are cores."
-)
-@click.option("--out", type=click.Path(file_okay=False), help="Default: runs/compare-STUDY.")
-@click.option(
-    "--cells",
-    type=click.Path(file_okay=False),
-    help="Where the cells of all studies lie; default: the folder cells beside --out.",
-)
 @click.option("--code", metavar="VERSION", help="Use the cells that this version of the code made.")
-@click.option("--resume", is_flag=True, help="Implied: a study always goes on where it stopped.")
-@json_option
+@study_options("compare")
 def command(
     study: str | None,
     listing: bool,
@@ -66,8 +38,8 @@ def command(
     may be stopped and started at any time.
     """
     from nasaug.comparing.listing import list_studies
+    from nasaug.comparing.places import Places
     from nasaug.comparing.run import (
-        Places,
         publish_results,
         run_study,
         show_status,
@@ -90,7 +62,7 @@ def command(
         "workers": workers,
     }
     name, loaded = load_study(study, sets, keys)
-    places = Places.of(name, out, cells)
+    places = Places.of(f"compare-{name}", out, cells)
     if publish is not None:
         publish_results(name, loaded, places, code, as_json, publish)
         return

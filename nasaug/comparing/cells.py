@@ -8,7 +8,8 @@ study finds it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -62,7 +63,7 @@ class Cells:
         self.study, self.root = study, root
         self._made: dict[object, Cell] = {}
         configs = {
-            name: _load(TrainConfig, _merged(study.base, study.keys(name)), f"methods.{name}")
+            name: load_keys(TrainConfig, merged(study.base, study.keys(name)), f"methods.{name}")
             for name in study.methods
         }
         recipe = configs[study.baseline].train
@@ -77,8 +78,7 @@ class Cells:
         """None of them is a final seed of any method."""
         study = self.study
         taken = {seed for name in study.methods for seed in study.seeds_of(name)}
-        free = (seed for seed in range(TUNING_SEED, 2 * TUNING_SEED) if seed not in taken)
-        return tuple(seed for seed, _ in zip(free, range(study.tune.seeds), strict=False))
+        return tuning_seeds(taken, study.tune.seeds)
 
     def tuning_epochs(self, arm: Arm) -> int:
         """The share of the arm's own epochs, warm-up included."""
@@ -108,8 +108,8 @@ class Cells:
             "train": {"epochs": epochs, "lr": lr},
         }
         own = self._placed(study.keys(arm.method), arm.target)
-        keys = _merged(_merged(study.base, own), decided)
-        config = _load(TrainConfig, keys, f"methods.{arm.method}")
+        keys = merged(merged(study.base, own), decided)
+        config = load_keys(TrainConfig, keys, f"methods.{arm.method}")
         return Cell(
             f"tune-{stem}" if tuning else stem,
             identity(config, self.root),
@@ -156,34 +156,43 @@ class Cells:
         decided: dict[str, Any] = {"threads": study.threads}
         if section.keys.get("direction") != "down":  # which finds its network itself
             decided["target"] = target
-        own = _merged(section.keys, section.per_target.get(target, {}))
+        own = merged(section.keys, section.per_target.get(target, {}))
         if section.search is not None:
             shared = {key: study.base[key] for key in OF_A_SEARCH if key in study.base}
-            search = _load(SearchConfig, _merged(_merged(shared, decided), own), cell)
+            search = load_keys(SearchConfig, merged(merged(shared, decided), own), cell)
             return Cell(cell, identity(search, self.root), "search", search)
         usual = {**decided, "method": "baseline", "train": {"epochs": self.lengths[-1]}}
-        config = _load(TrainConfig, _merged(_merged(study.base, usual), own), cell)
+        config = load_keys(TrainConfig, merged(merged(study.base, usual), own), cell)
         epochs = config.train.epochs + config.train.warmup_epochs
         return Cell(cell, identity(config, self.root), "train", config, epochs)
 
 
-def _load(kind: type[Config], keys: Mapping[str, Any], where: str) -> Config:
-    """Raises: ValueError for what is no legal configuration."""
+def tuning_seeds(taken: Collection[int], count: int) -> tuple[int, ...]:
+    """Seeds to tune by, none of those that are `taken`."""
+    free = (seed for seed in range(TUNING_SEED, 2 * TUNING_SEED) if seed not in taken)
+    return tuple(itertools.islice(free, count))
+
+
+def load_keys(kind: type[Config], keys: Mapping[str, Any], where: str) -> Config:
+    """A configuration from nested keys, which people know as `where`.
+
+    Raises: ValueError for what is no legal configuration.
+    """
     try:
         return load_config(kind, None, (), keys)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Nested keys; `above` wins."""
-    merged = dict(below)
+    keys = dict(below)
     for key, value in above.items():
-        old = merged.get(key)
+        old = keys.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
-            value = _merged(old, value)
-        merged[key] = value
-    return merged
+            value = merged(old, value)
+        keys[key] = value
+    return keys
 
 
 def _marks(value: Any) -> Iterator[str]:

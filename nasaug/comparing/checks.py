@@ -30,6 +30,7 @@ def check_cells(planner: Planner) -> None:
                     config.data.validation,
                     config.data.download,
                     config.data.imbalance,
+                    config.data.per_class,
                 )
                 classes[key] = len(data.classes), data.native_size
             count, size = classes[key]

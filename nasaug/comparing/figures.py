@@ -31,7 +31,7 @@ LINES = ("-", "--", "-.", ":")
 GRID = "#E6EAEE"
 
 
-def _look(methods: Sequence[str], method: str) -> tuple[str, str]:
+def look(methods: Sequence[str], method: str) -> tuple[str, str]:
     """A method's colour and marker, the same in all figures; no two of 64 are alike."""
     index = methods.index(method)
     turn = index // len(COLOURS)
@@ -42,11 +42,11 @@ def interval_figure(arms: Sequence[Row], methods: Sequence[str]) -> Figure:
     """Test accuracy of every arm: the mean, its interval, and the runs' number."""
     shown = [arm for arm in arms if arm["test"]["mean"] is not None]
     with style():
-        figure, axes = _sheet(1.0 + 0.3 * len(shown))
+        figure, axes = sheet_with_axes(1.0 + 0.3 * len(shown))
         axes.grid(axis="y", visible=False)
         for place, arm in enumerate(shown):
             test = arm["test"]
-            colour, marker = _look(methods, arm["method"])
+            colour, marker = look(methods, arm["method"])
             if test["low"] is not None:
                 axes.plot([test["low"], test["high"]], [place, place], color=colour, linewidth=1.8)
             face = "white" if arm["longer"] else colour
@@ -66,10 +66,10 @@ def interval_figure(arms: Sequence[Row], methods: Sequence[str]) -> Figure:
 def curves_figure(arms: Sequence[Row], methods: Sequence[str]) -> Figure:
     """Mean validation (solid) and training (dashed) accuracy over the epochs."""
     with style():
-        figure, axes = _sheet(4.4)
+        figure, axes = sheet_with_axes(4.4)
         several = len({arm["epochs"] for arm in arms if not arm["longer"]}) > 1
         for arm in arms:
-            colour, _ = _look(methods, arm["method"])
+            colour, _ = look(methods, arm["method"])
             width = 1.0 if arm["longer"] else 1.8
             validation, train = arm["curves"]["validation"], arm["curves"]["train"]
             if not validation["epochs"]:
@@ -82,7 +82,7 @@ def curves_figure(arms: Sequence[Row], methods: Sequence[str]) -> Figure:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel("epoch, warm-up included (solid: validation; dashed: training images)")
         axes.set_ylabel("top-1")
-        _legend(axes)
+        put_legend(axes)
     return figure
 
 
@@ -99,13 +99,13 @@ def compute_figure(arms: Sequence[Row], methods: Sequence[str]) -> Figure:
     """Test accuracy against training MACs: a line for every method through its lengths, those of
     the longer baselines too (hollow), with 95 % intervals."""
     with style():
-        figure, axes = _sheet(4.2)
+        figure, axes = sheet_with_axes(4.2)
         shown = [a for a in arms if a["train_macs"] and a["test"]["mean"] is not None]
         for method in methods:
             own = sorted((a for a in shown if a["method"] == method), key=lambda a: a["train_macs"])
             if not own:
                 continue
-            colour, marker = _look(methods, method)
+            colour, marker = look(methods, method)
             costs = [arm["train_macs"] for arm in own]
             means = [arm["test"]["mean"] for arm in own]
             axes.errorbar(
@@ -130,7 +130,7 @@ def compute_figure(arms: Sequence[Row], methods: Sequence[str]) -> Figure:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel("training compute: forward MACs of all passes x images")
         axes.set_ylabel("test top-1, 95 % interval")
-        _legend(axes)
+        put_legend(axes)
     return figure
 
 
@@ -145,9 +145,9 @@ def rates_figure(tuning: Sequence[Row], methods: Sequence[str]) -> Figure:
     every length."""
     lengths = sorted({one["final_epochs"] for one in tuning})
     with style():
-        figure, axes = _sheet(4.2)
+        figure, axes = sheet_with_axes(4.2)
         for one in tuning:
-            colour, marker = _look(methods, one["method"])
+            colour, marker = look(methods, one["method"])
             known = [rate for rate in one["rates"] if rate["validation"] is not None]
             if not known:
                 continue
@@ -170,7 +170,7 @@ def rates_figure(tuning: Sequence[Row], methods: Sequence[str]) -> Figure:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel("learning rate (ringed: chosen)")
         axes.set_ylabel("validation top-1")
-        _legend(axes)
+        put_legend(axes)
     return figure
 
 
@@ -180,7 +180,7 @@ def _full_name(arm: Row, several: bool) -> str:
     return f"{arm_name(arm)}: {arm['epochs']} epochs" if told else arm_name(arm)
 
 
-def _sheet(height: float) -> tuple[Figure, Axes]:
+def sheet_with_axes(height: float) -> tuple[Figure, Axes]:
     figure = sheet(WIDTH, height)
     axes = figure.subplots()
     figure.set_layout_engine("constrained")
@@ -189,7 +189,7 @@ def _sheet(height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend(axes: Axes) -> None:
+def put_legend(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(
             frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, fontsize=8

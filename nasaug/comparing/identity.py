@@ -72,8 +72,8 @@ def _without_path(value: str, inside: str, cells: Path) -> str:
     """A cell's identity, a file's name and digest, or the value itself where it is no path."""
     library, at, file = value.partition("@")  # torchvision:NAME@FILE
     path = Path(file if at else value)
-    if path.parent == cells:
-        return path.name
+    if path.is_relative_to(cells):
+        return path.relative_to(cells).as_posix()  # another cell, or a file that it makes
     path = path / inside if inside and path.is_dir() else path
     if not path.is_file():
         return value  # a name, or a mistake that the check of cells tells

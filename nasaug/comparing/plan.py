@@ -69,6 +69,10 @@ class Planner:
             if target in study.of(method) and epochs in self.cells.lengths_of(method)
         )
 
+    @property
+    def threads(self) -> int:
+        return self.study.threads
+
     def plan(self) -> Plan:
         tuning = {arm: self._tuned(arm) for arm in self.arms}
         matches = [self._match(arm, kind, tuning) for arm in self.arms for kind in self._kinds(arm)]

@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nasaug.comparing.cells import Cell
 from nasaug.comparing.checks import check_cells
+from nasaug.comparing.places import Places, cells_side_by_side
 from nasaug.comparing.plan import Plan, Planner, finished_cells
 from nasaug.comparing.report import write_outputs
-from nasaug.comparing.results import publish
 from nasaug.comparing.runner import Runner
 from nasaug.comparing.status import status
 from nasaug.comparing.store import Store, versions_in
 from nasaug.comparing.studies import STUDY, check_folder, dump_study
 from nasaug.comparing.summary import summarise
 from nasaug.comparing.tables import arms_table, compared_table, duration, notes
+from nasaug.comparing.telling import emit_found, emit_status, fail_if_cells_failed
 from nasaug.comparing.versions import Code
-from nasaug.console import emit_json, emit_table, say, show_log_messages
+from nasaug.console import emit_json, say, show_log_messages
+from nasaug.publishing import publish
 from nasaug.study_config import Study
 from nasaug.training import TrainingFailed, write_atomically
-from nasaug.workspace import RUNS, lock_folder
-
-CELLS = "cells"
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a study lies, and its cells: by default below `runs`, and beside the study's folder, so
-    that all studies of a working folder share them."""
-
-    study: Path
-    cells: Path
-
-    @classmethod
-    def of(cls, name: str, out: str | None, cells: str | None) -> Places:
-        study = Path(out) if out is not None else RUNS / f"compare-{name}"
-        return cls(study, Path(cells) if cells is not None else study.parent / CELLS)
+from nasaug.workspace import lock_folder
 
 
 def run_study(name: str, study: Study, places: Places, code: str | None, as_json: bool) -> None:
@@ -73,25 +57,14 @@ def run_study(name: str, study: Study, places: Places, code: str | None, as_json
             "the code changed while the study ran, and cells of different code do not compare: "
             f"no more were begun; start it again, or go on with --code {store.version}"
         )
-    if summary["failed"]:
-        raise TrainingFailed(
-            f"{len(summary['failed'])} cells failed (see {path / 'report.html'}); the same command "
-            "tries them again"
-        )
+    fail_if_cells_failed(summary, places)
 
 
 def show_status(name: str, study: Study, places: Places, code: str | None, as_json: bool) -> None:
     """How far the study is. Writes nothing. Raises: ValueError."""
     planner = _existing(places, study, code)
-    found = status(planner, planner.plan(), _workers(study))
-    if as_json:
-        emit_json({"study": name, "run_dir": str(places.study), **found.to_dict()})
-        return
-    say(found.text)
-    rows = [[cell, "running", f"{100 * share:.0f} %"] for cell, share in found.running.items()]
-    rows += [[cell, "failed", failure.text] for cell, failure in found.failed.items()]
-    if rows:
-        emit_table("", ("cell", "state", "so far"), rows, left=3)
+    found = status(planner, planner.plan(), cells_side_by_side(study))
+    emit_status(found, {"study": name, "run_dir": str(places.study)}, as_json)
 
 
 def write_report(name: str, study: Study, places: Places, code: str | None, as_json: bool) -> None:
@@ -113,12 +86,6 @@ def publish_results(
         emit_json({"study": name, "page": str(page)})
         return
     say(f"{name} is on {page}")
-
-
-def _workers(study: Study) -> int:
-    """Cells side by side: as many as the cores allow, unless the study says."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return study.workers or max(1, (cores or 1) // study.threads)
 
 
 def _check_version(places: Places, code: str | None) -> None:
@@ -147,7 +114,7 @@ def _existing(places: Places, study: Study, code: str | None) -> Planner:
 
 def _run(planner: Planner, code: Code) -> bool:
     """Run all cells; returns whether the code changed meanwhile."""
-    workers = _workers(planner.study)
+    workers = cells_side_by_side(planner.study)
     say(f"{status(planner, planner.plan(), workers).text}; {workers} side by side")
 
     def watch(cell: Cell, plan: Plan) -> None:
@@ -169,13 +136,5 @@ def _written(planner: Planner, name: str, path: Path) -> dict[str, Any]:
 
 
 def _show(summary: Mapping[str, Any], places: Places, as_json: bool) -> None:
-    report = places.study / "report.html"
-    if as_json:
-        where = {"run_dir": str(places.study), "cells": str(places.cells), "report": str(report)}
-        emit_json({**summary, **where})
-        return
-    emit_table(summary["question"], *compared_table(summary), left=5)
-    emit_table("", *arms_table(summary), left=2)
-    for note in notes(summary):
-        say(note)
-    say(f"report: {report}")
+    tables = [(compared_table(summary), 5), (arms_table(summary), 2)]
+    emit_found(summary, tables, notes(summary), places, as_json)

@@ -16,11 +16,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Generic, Protocol, TypeVar
 
 from nasaug.comparing.cells import Cell
 from nasaug.comparing.identity import identity, is_table
-from nasaug.comparing.plan import Plan, Planner
 from nasaug.comparing.store import Store
 from nasaug.comparing.versions import Code
 from nasaug.config import dump_config
@@ -32,6 +31,27 @@ SECONDS_FOR_OTHERS = 1.0
 GOODBYE_SECONDS = 30.0
 IN_USE = "another process is working in"
 Command = Callable[[str, Path, Path], list[str]]
+
+
+class Planned(Protocol):
+    """Cells in the order in which they are to run."""
+
+    @property
+    def cells(self) -> tuple[Cell, ...]: ...
+
+
+Plan = TypeVar("Plan", bound=Planned)
+Made = TypeVar("Made", bound=Planned, covariant=True)
+
+
+class Plans(Protocol[Made]):
+    """Makes plans from what the store holds; its cells have so many threads each."""
+
+    store: Store
+
+    @property
+    def threads(self) -> int: ...
+    def plan(self) -> Made: ...
 
 
 def train_command(command: str, config: Path, folder: Path) -> list[str]:
@@ -50,14 +70,14 @@ class Running:
 
 
 @dataclass
-class Runner:
+class Runner(Generic[Plan]):
     """Runs what the plan has ready until nothing is, `workers` cells at a time.
 
     A cell that fails is recorded and not tried again by this runner. A context: its end, however it
     comes, stops the cells that still run; they go on where they stopped the next time.
     """
 
-    planner: Planner
+    planner: Plans[Plan]
     workers: int
     code: Code | None = None
     command: Command = train_command
@@ -68,7 +88,7 @@ class Runner:
     def store(self) -> Store:
         return self.planner.store
 
-    def __enter__(self) -> Runner:
+    def __enter__(self) -> Runner[Plan]:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -164,7 +184,7 @@ class Runner:
         for file in (path, begun) if begun.exists() else (path,):
             write_atomically(file, text)
         self.store.forget_failure(cell.identity)
-        threads = str(self.planner.study.threads)
+        threads = str(self.planner.threads)
         # A session of its own: Ctrl-C on the terminal reaches the study, which tells its cells.
         return subprocess.Popen(
             self.command(cell.command, path, folder),

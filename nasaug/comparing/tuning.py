@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nasaug.study_config import TuneSection
+from nasaug.study_config import Tuning
 
 HIGHEST = 100.0
 # Mean validation accuracy at a rate; None while it is not known, -inf where training diverged.
@@ -36,7 +36,7 @@ class Tuned:
         return "" if self.inside else f"the best of its grid, {self.rate:g}, is at the edge"
 
 
-def tuned(options: TuneSection, score: Score) -> Tuned:
+def tuned(options: Tuning, score: Score) -> Tuned:
     """The best rate, the lowest of equals, as far as scores are known."""
     if options.off:
         return Tuned(options.grid[0], {})

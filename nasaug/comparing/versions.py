@@ -22,11 +22,14 @@ MODULES = (
     "nasaug.setting",
     "nasaug.pipelines.train",
     "nasaug.pipelines.plan",
+    "nasaug.pipelines.starting",
     "nasaug.pipelines.inside",
     "nasaug.pipelines.teacher",
     "nasaug.pipelines.search",
     "nasaug.pipelines.judging",
     "nasaug.pipelines.supernet",
+    "nasaug.pipelines.stages",
+    "nasaug.pipelines.found",
 )
 
 

@@ -19,7 +19,15 @@ from nasaug.pipelines.judging import inherited_accuracy, make_judging
 from nasaug.pipelines.stages import stages_of
 from nasaug.pipelines.supernet import FOLDER, is_supernet, rank_warning, trained_supernet
 from nasaug.pipelines.team import Fellows
-from nasaug.search import SearchInterrupted, check_storage, losers, pareto_front, ranking, search
+from nasaug.search import (
+    SearchInterrupted,
+    check_storage,
+    judging_macs,
+    losers,
+    pareto_front,
+    ranking,
+    search,
+)
 from nasaug.setting import Setting, prepare
 from nasaug.supernet import (
     Architecture,
@@ -133,6 +141,7 @@ def _searched(
                 workers=run.path / "workers",
                 join=fellows is None,
                 opened=fellows.start if fellows is not None else None,
+                spent=lambda: judging.accuracy.spent.macs,
             )
     except SearchInterrupted as interrupted:
         ranked = ranking(interrupted.study, space)
@@ -227,6 +236,7 @@ def _summary(
         "front" if several else "top": rows,
         "trials": states.count(TrialState.COMPLETE) + states.count(TrialState.PRUNED),
         "pruned": states.count(TrialState.PRUNED),
+        "judging_macs": judging_macs(study),
         "acceptance": region.acceptance,
     }
 

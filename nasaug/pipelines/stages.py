@@ -108,7 +108,8 @@ def train_in_stages(
 def _said(stage: Stage) -> str:
     """What is elastic, in words."""
     free = [f"{kind} {getattr(stage, kind)}" for kind, n in stage.reach.items() if n > 1]
-    return f"{stage.epochs} epochs of " + (", ".join(free) if free else "the full network")
+    length = "1 epoch" if stage.epochs == 1 else f"{stage.epochs} epochs"
+    return f"{length} of " + (", ".join(free) if free else "the full network")
 
 
 def _put_together(runs: list[RunFolder], stages: tuple[Stage, ...], folder: RunFolder) -> None:

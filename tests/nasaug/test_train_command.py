@@ -7,18 +7,21 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from nasaug.config import load_config
+from nasaug.pipelines import train
 from nasaug.supernet import Network, load_target, macs, params
 from nasaug.train_config import TrainConfig
-from nasaug.training import load_weights, read_facts, save_weights
+from nasaug.training import ImageArray, load_weights, read_facts, save_weights
 
 Nasaug = Callable[..., Any]
 WeightsIn = Callable[[Path | str], bytes]
+FILES = SimpleNamespace(train=None)
 
 
 def test_json_is_all_that_stdout_holds(nasaug: Nasaug, quick: tuple[str, ...]) -> None:
@@ -34,6 +37,35 @@ def test_json_is_all_that_stdout_holds(nasaug: Nasaug, quick: tuple[str, ...]) -
     assert facts["top1"] * 200 == pytest.approx(round(facts["top1"] * 200))
     assert facts == json.loads(Path("here/result.json").read_text())
     assert "training micro_10k" in done.said
+    rows = [json.loads(line) for line in Path("here/metrics.jsonl").read_text().splitlines()]
+    for key in ("macs", "seconds", "cpu_seconds"):
+        assert 0 < facts[f"train_{key}"] == pytest.approx(sum(row[key] for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("said", "other"),
+    [
+        (3.5, {}),
+        (3.5, {"data": FILES, "view": SimpleNamespace(workers=0)}),
+        (None, {"data": FILES}),  # decoding processes do a part of the work
+        (None, {"device": torch.device("cuda")}),
+        (None, {"group": SimpleNamespace(size=2)}),
+        (None, {"rows": [{"cpu_seconds": 1.5}, {}]}),  # begun by a release that did not measure it
+    ],
+)
+def test_cpu_seconds_are_said_where_one_process_does_all(
+    said: float | None, other: dict[str, Any]
+) -> None:
+    images = ImageArray(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), torch.zeros(1).long())
+    usual = {
+        "data": SimpleNamespace(train=images),
+        "view": SimpleNamespace(workers=None),
+        "device": torch.device("cpu"),
+        "group": SimpleNamespace(size=1),
+    }
+    rows = other.pop("rows", [{"cpu_seconds": 1.5}, {"cpu_seconds": 2.0}])
+    setting: Any = SimpleNamespace(**usual | other)
+    assert train._cpu_seconds(setting, rows) == said
 
 
 def test_people_get_percent(nasaug: Nasaug, quick: tuple[str, ...]) -> None:

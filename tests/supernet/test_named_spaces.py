@@ -240,6 +240,24 @@ def test_named_spaces_say_in_their_files_what_they_hold(
 def test_named_spaces_are_shipped() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = project["tool"]["setuptools"]["package-data"]["nasaug.configs"]
-    assert space_names() == ("mbv3_ofa", "micro_down")
+    assert space_names() == ("mbv2_down", "mbv3_ofa", "micro_down", "micro_small")
     for name in space_names():
         assert any(fnmatch(f"spaces/{name}.yaml", pattern) for pattern in patterns)
+
+
+@pytest.mark.parametrize(
+    ("space", "target"),
+    [
+        ("mbv2_down", "mbv2_tiny"),
+        ("micro_down", "micro_10k"),
+        ("micro_down", "micro_40k"),
+        ("micro_down", "micro_150k"),
+        ("micro_small", "micro_3k"),
+        ("micro_small", "micro_10k"),
+    ],
+)
+def test_a_search_down_could_find_the_hand_made_target(space: str, target: str) -> None:
+    """Otherwise `nasaug contrast` would compare networks of two families."""
+    table = load_space(space, 10)
+    own = load_target(target, 10, table.target.resolution, table.target.in_channels)
+    assert table.architecture(table.path(own)).canonical() == own

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nasaug.comparing.results import publish, results_page, summaries_in
+from nasaug.publishing import publish, results_page, summaries_in
 
 Nasaug = Callable[..., Any]
 DOCS = Path(__file__).parents[3] / "docs"
@@ -40,6 +41,20 @@ def test_publishing_runs_nothing(nasaug: Nasaug, study: Any) -> None:
     done = nasaug("compare", study(), "--publish=page")
     assert done.code == 2 and "holds no cells of this study yet" in done.said
     assert not Path("page").exists()
+
+
+@pytest.mark.parametrize("ask", ["--publish=page", "--report"])
+def test_a_study_may_be_run_after_its_report(
+    ask: str, nasaug: Nasaug, study: Any, quickly: Any
+) -> None:
+    """There is something to report before, where it shares cells with another study."""
+    shutil.copy(study(seeds=1), "first.yaml")
+    assert nasaug("compare", "first.yaml").code == 0
+    assert nasaug("compare", study(), ask).code == 0
+    assert not Path("runs/compare-tiny/study.yaml").exists()
+    done = nasaug("compare", study(), "--json")
+    assert done.code == 0, done.err
+    assert done.json["final"]
 
 
 @pytest.mark.parametrize("other", ["--status", "--report"])

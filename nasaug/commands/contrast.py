@@ -1,0 +1,75 @@
+"""`nasaug contrast`: top-down beside bottom-up, at equal total training compute."""
+
+from __future__ import annotations
+
+import click
+
+from nasaug.cli import study_options
+
+
+@click.command("contrast")
+@click.argument("contrast", required=False)
+@click.option("--budget", help="MACs of the small network: 25M.")
+@click.option("--target", help="The hand-made network: a name or a YAML table.")
+@click.option("--space", help="What is searched down: its name, or a YAML table's path.")
+@click.option("--compute", help="MACs x images of every contestant: 20T; default: see --epochs.")
+@click.option("--epochs", type=int, help="Without --compute: as much as NetAug takes for these.")
+@click.option("--resolution", type=int, help="Of all networks.")
+@study_options("contrast")
+def command(
+    contrast: str | None,
+    asks: bool,
+    reports: bool,
+    publish: str | None,
+    sets: tuple[str, ...],
+    budget: str | None,
+    target: str | None,
+    space: str | None,
+    compute: str | None,
+    epochs: int | None,
+    data: str | None,
+    data_dir: str | None,
+    resolution: int | None,
+    seeds: int | None,
+    workers: int | None,
+    out: str | None,
+    cells: str | None,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Put OFA and NetAug beside each other: seven ways to one small network.
+
+    The hand-made target alone, in NetAug, in NetAug with a searched largest network; what a search
+    down finds with inherited weights, fine-tuned, alone, in NetAug. All spend the same MACs x
+    images, searches included. CONTRAST is a YAML file or the name of a built-in one.
+    """
+    from nasaug.comparing.places import Places
+    from nasaug.contrasting.run import (
+        load_contrast,
+        publish_contrast,
+        run_contrast,
+        show_status,
+        write_report,
+    )
+
+    if asks + reports + (publish is not None) > 1:
+        raise click.UsageError("--status, --report and --publish are different questions; ask one")
+    keys = {
+        "budget": budget,
+        "target": target,
+        "space": space,
+        "compute": compute,
+        "epochs": epochs,
+        "base.data.name": data,
+        "base.data.dir": data_dir,
+        "base.resolution": resolution,
+        "seeds": seeds,
+        "workers": workers,
+    }
+    name, loaded = load_contrast(contrast, sets, keys)
+    places = Places.of(f"contrast-{name}", out, cells)
+    if publish is not None:
+        publish_contrast(name, loaded, places, as_json, publish)
+        return
+    action = show_status if asks else write_report if reports else run_contrast
+    action(name, loaded, places, as_json)
