@@ -8,6 +8,7 @@ the search, the augmented network of NetAug and the exported target are all this
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -127,21 +128,62 @@ class Network(nn.Module):
         plan = self._plan(sub)
         return self._run(x, plan, 0, len(plan) - 1, self._heard(noise))
 
+    def feature_maps(
+        self, x: Tensor, rows: Sequence[int], sub: Architecture | None = None
+    ) -> list[Tensor]:
+        """x (N, in_channels, H, W) -> what leaves each of `rows`, (N, width, H / stride, ...).
+
+        `rows` are indices of this network's own rows, in ascending order; after one that `sub`
+        lacks the features are as before it. No row behind the last of them is run.
+        """
+        plan, maps, start = self._plan(sub), [], 0
+        for row in rows:
+            x = self._run(x, plan, start, row + 1)
+            maps.append(x)
+            start = row + 1
+        return maps
+
+    def keep_rows(self, stop: int) -> None:
+        """Drop the blocks from row `stop` on: what is left is a backbone for `feature_maps`."""
+        for index in range(stop, len(self.blocks)):
+            self.blocks[index] = nn.Identity()
+
     def export(self, sub: Architecture | None = None) -> Network:
         """A static network of its own memory that computes what `self(x, sub)` computes."""
+        assert isinstance(self.blocks[-1], Block), "a backbone has no classifier to export"
         sub = self.arch if sub is None else sub
         own = next(self.parameters())
         small = Network(sub.canonical(), init=None).to(own.device, own.dtype)
-        present = iter(small.blocks)
-        with torch.no_grad():
-            for block, row in zip(self.blocks, self._plan(sub), strict=True):
-                if row.absent:
-                    continue
-                target = next(present).state_dict(keep_vars=True)
-                for leaf in (*row.leaves, *([row.shortcut] if row.shortcut else [])):
-                    for name, tensor in getattr(block, leaf.name).sliced(leaf).items():
-                        target[f"{leaf.name}.{name}"].copy_(tensor)
+        self.give(small, sub)
         return small.train(self.training)
+
+    def give(self, small: Network, sub: Architecture) -> None:
+        """Have `small`, a network of `sub`, compute what `self(x, sub)` does; rows that either of
+        the two has dropped are passed over."""
+        with torch.no_grad():
+            for mine, theirs in self._pairs(small, sub):
+                theirs.copy_(mine)
+
+    def take(self, small: Network, sub: Architecture) -> None:
+        """The other way: have `self(x, sub)` compute what `small`, a network of `sub`, does."""
+        assert not any(isinstance(m, ElasticConv) and m.transforms for m in self.modules())
+        with torch.no_grad():
+            for mine, theirs in self._pairs(small, sub):
+                mine.copy_(theirs)
+
+    def _pairs(self, small: Network, sub: Architecture) -> Iterator[tuple[Tensor, Tensor]]:
+        """The part of every tensor that `sub` uses, and the tensor of `small` that it is there."""
+        present = iter(small.blocks)
+        for block, row in zip(self.blocks, self._plan(sub), strict=True):
+            if row.absent:
+                continue
+            other = next(present)
+            if not isinstance(block, Block) or not isinstance(other, Block):
+                continue
+            tensors = other.state_dict(keep_vars=True)
+            for leaf in (*row.leaves, *([row.shortcut] if row.shortcut else [])):
+                for name, tensor in getattr(block, leaf.name).sliced(leaf).items():
+                    yield tensor, tensors[f"{leaf.name}.{name}"]
 
     def separate_norms(self, target: Architecture) -> None:
         """Give the sub-network `target` batch norms of its own, equal to the shared ones for now.

@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "training": {"supernet"},
     "search": {"supernet", "training"},
     "netaug": {"supernet", "training"},
+    "detection": {"supernet", "training"},
 }
 ROOMS = (*MAY_IMPORT, "configs")
 LONGEST = 350

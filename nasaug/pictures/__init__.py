@@ -2,6 +2,7 @@
 
 from nasaug.pictures.architecture import architecture_figure, draw_architecture
 from nasaug.pictures.canvas import inline_svg, render, save_picture
+from nasaug.pictures.equal import Gap, Line, equal_figure
 from nasaug.pictures.plots import (
     Point,
     Quantity,
@@ -14,12 +15,15 @@ from nasaug.pictures.plots import (
 from nasaug.pictures.space import draw_space, space_figure
 
 __all__ = [
+    "Gap",
+    "Line",
     "Point",
     "Quantity",
     "architecture_figure",
     "cost_figure",
     "draw_architecture",
     "draw_space",
+    "equal_figure",
     "history_figure",
     "importance_figure",
     "inline_svg",
