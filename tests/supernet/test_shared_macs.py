@@ -77,8 +77,7 @@ def test_against_the_weights_that_two_exported_networks_have_in_common(
                 theirs[weights.long()] = True
             places = _pixels(one)
             common = sum(
-                int(theirs[own.long()].sum()) * places[name]
-                for name, own in _weights(mine).items()
+                int(theirs[own.long()].sum()) * places[name] for name, own in _weights(mine).items()
             )
             assert shared_macs(one, other, one.resolution) == common
 
