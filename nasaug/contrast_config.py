@@ -29,6 +29,12 @@ OF_TRAININGS = {
     "method": "the contestants",
     "largest": "up",
     "distill": "nasaug compare (the compute of an outer teacher is not counted here)",
+    "init": "the contestants",
+    "netaug.init": "the contestants",
+}
+# Everybody's are those of `base`: networks would not compare otherwise.
+OF_BASE = {
+    key: "base" for key in ("data", "resolution", "in_channels", "device", "train.resolution")
 }
 OF_SEARCHES = {
     "seed": "seeds",
@@ -36,6 +42,10 @@ OF_SEARCHES = {
     "direction": "the kind of search",
     "target": "target",
     "train.lr": "tune.grid",
+    "storage": "the cell's own folder",
+    "study": "the cell's own folder",
+    "workers": "workers",
+    **OF_BASE,
 }
 
 
@@ -45,7 +55,7 @@ def _known(given: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
             raise ValueError(f"unknown contestant {name!r}: {did_you_mean(name, CONTESTANTS)}")
         if CONTESTANTS[name].keys is None and keys:
             raise ValueError(f"{name} is not trained any further, so it takes no keys")
-        check_decided(f"contestants.{name}", keys, OF_TRAININGS)
+        check_decided(f"contestants.{name}", keys, OF_TRAININGS | OF_BASE)
     if not given:
         raise ValueError("contestants must name one at least, or be left out for all")
     return given
@@ -90,6 +100,7 @@ class Contrast(Section):
         check_decided("up", self.up, OF_SEARCHES)
         check_decided("down", self.down, {**OF_SEARCHES, "budget": "budget", "space": "space"})
         for name in ("up", "down"):
+            self._check_stages(name)
             objectives = getattr(self, name).get("objectives", "accuracy")
             if objectives not in ("accuracy", ["accuracy"]):
                 raise ValueError(
@@ -97,6 +108,17 @@ class Contrast(Section):
                     f"what judging costs is counted, but got {objectives!r}"
                 )
         return self
+
+    def _check_stages(self, name: str) -> None:
+        """Raises: ValueError for a stage with a rate of its own, which nothing would tune."""
+        options = getattr(self, name).get("supernet") or {}
+        stages = options.get("stages") or () if isinstance(options, dict) else ()
+        for index, stage in enumerate(stages):
+            if isinstance(stage, dict) and stage.get("lr") is not None:
+                raise ValueError(
+                    f"{name}.supernet.stages.{index}.lr is decided by tune.grid, alike for all "
+                    "stages; leave it out"
+                )
 
     @property
     def needs(self) -> tuple[Kind, ...]:

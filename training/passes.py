@@ -7,10 +7,12 @@ after it.
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -62,7 +64,10 @@ def rehearse(
     """
     chosen: Iterable[int] = range(steps)
     if thinned is not None and thinned < steps:
-        chosen = (index * steps // thinned for index in range(thinned))
+        # One at random of every so many: what comes every m-th step is hit as often as it comes.
+        draw = random.Random(seed)
+        begins = [index * steps // thinned for index in range(thinned + 1)]
+        chosen = [draw.randrange(begin, end) for begin, end in pairwise(begins)]
     images = torch.zeros(()).expand(recipe.batch_size, net.arch.in_channels, size, size)
     labels = torch.zeros(recipe.batch_size, dtype=torch.int64)
     total: Passes = Counter()

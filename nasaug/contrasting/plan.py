@@ -207,9 +207,11 @@ class _Draft:
         search = training = None
         known = True
         if one.search is not None:
-            rate = self.rates[_tuned_as(one.search)].rate
+            choice = self.rates[_tuned_as(one.search)]
+            rate = choice.rate
             if rate is None:
-                self.later.append(self._of_search(one.search))
+                if choice.wanted:
+                    self.later.append(self._of_search(one.search))
                 known = False
             else:
                 search = self._add(

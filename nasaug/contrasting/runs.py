@@ -161,7 +161,7 @@ class Runs:
     ) -> SearchConfig:
         contrast = self.contrast
         shared = {key: contrast.base[key] for key in OF_A_SEARCH if key in contrast.base}
-        recipe = contrast.base.get("train", {})
+        recipe = contrast.base.get("train") or {}
         shared["train"] = {k: v for k, v in recipe.items() if k not in NOT_OF_SEARCHES}
         if kind == "up":
             own = {"target": contrast.target, "budget": self._largest_macs, **contrast.up}

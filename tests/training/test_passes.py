@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from contextlib import nullcontext
 
+import pytest
 import torch
 
 from nasaug.supernet import Architecture, Network, SearchSpace, macs_at
@@ -108,3 +109,21 @@ def test_nothing_is_computed(micro_space: SearchSpace) -> None:
     assert all(parameter.grad is None for parameter in net.parameters())
     state = State(recipe, 0, 1, 1, 0, nullcontext, list)
     assert state.macs == 0
+
+
+@pytest.mark.parametrize("every", [2, 4, 7])
+def test_thinned_it_does_not_fall_into_step_with_what_comes_every_so_often(
+    micro: Architecture, every: int
+) -> None:
+    net = Network(micro.canonical(), init=None)
+
+    def step(net: Network, batch: Batch, state: State) -> Losses:
+        images, labels = batch
+        loss = state.loss(state.outputs(net, images).logits, labels)
+        if state.step % every == 0:
+            loss = loss + state.loss(state.outputs(net, images).logits, labels)
+        return {"all": loss.detach()}
+
+    recipe = Recipe(epochs=1, warmup_epochs=0, batch_size=16)
+    passes = rehearse(step, net, recipe, 28, steps=2800, steps_per_epoch=100, thinned=400)
+    assert sum(passes.values()) == pytest.approx(2800 * 16 * (1 + 1 / every), rel=0.04)

@@ -179,3 +179,21 @@ def test_a_part_of_the_contestants(contrast: MakeContrast, played: Callable[...,
     ]  # fmt: skip
     config = play.order[1].config
     assert (config.netaug.every, config.netaug.r) == (4, 3)
+
+
+def test_searches_that_no_rate_trains_end_what_builds_on_them(
+    contrast: MakeContrast, played: Callable[..., Any]
+) -> None:
+    play = played(contrast(contestants={"alone": {}, "ofa_alone": {}, "ofa_inherited": {}}))
+    tuning = [cell for cell in play.planner.plan().cells if cell.command == "search"]
+    for cell in tuning:
+        play.store.beside(cell.identity, "log").parent.mkdir(parents=True, exist_ok=True)
+        play.store.beside(cell.identity, "log").write_text(
+            "nasaug: the loss of path became nan at step 3: lower train.lr\n"
+        )
+        play.store.fail(cell.identity, 1)
+    plan = play.planner.plan()
+    assert plan.rates["down"].rate is None and not plan.rates["down"].wanted
+    assert not [cell for cell in plan.cells if cell.name.startswith(("search", "ofa"))]
+    assert all(macs < play.planner.runs.compute * 1.01 for macs in plan.later)
+    assert len(plan.later) == len(play.planner.contrast.seeds), "alone's, not tuned yet"
