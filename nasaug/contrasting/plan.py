@@ -40,13 +40,15 @@ class Entry:
 class Plan:
     """`cells` are in the order in which they are to run, each once. `expected` are the MACs x
     images of each, and `later` those of runs that are sure to come, about which not all is known
-    yet. `rates`: of the kinds of searches and of the contestants that train."""
+    yet. `rates`: of the kinds of searches and of the contestants that train. `impossible`:
+    trainings that cannot be, as in a largest network that is the target itself, and why."""
 
     cells: tuple[Cell, ...]
     expected: dict[str, float]
     later: tuple[float, ...]
     rates: dict[str, Tuned]
     entries: dict[str, dict[int, Entry]]
+    impossible: dict[str, str]
 
 
 class Planner:
@@ -144,6 +146,7 @@ class _Draft:
         self.expected: dict[str, float] = {}
         self.later: list[float] = []
         self.rates: dict[str, Tuned] = {}
+        self.impossible: dict[str, str] = {}
 
     def finished(self) -> Plan:
         for kind in dict.fromkeys(map(_tuned_as, self.contrast.needs)):
@@ -156,7 +159,8 @@ class _Draft:
             for name in entries:
                 entries[name][seed] = self._entry(name, seed)
         cells = tuple(self.cells.values())
-        return Plan(cells, self.expected, tuple(self.later), self.rates, entries)
+        later = tuple(self.later)
+        return Plan(cells, self.expected, later, self.rates, entries, self.impossible)
 
     def _add(self, cell: Cell, macs: float) -> Cell:
         """Two contestants' runs may be one: then the first name stands."""
@@ -197,7 +201,12 @@ class _Draft:
             pairs = zip(planner.tuning_seeds, searches, strict=True)
             return [planner.training_cell(name, rate, seed, s, True) for seed, s in pairs]
 
-        self.rates[name] = tuned(tune, lambda rate: planner.score(cells(rate)))
+        try:
+            self.rates[name] = tuned(tune, lambda rate: planner.score(cells(rate)))
+        except ValueError as error:
+            # One search's unlucky find must not take the other contestants down.
+            self.rates[name] = Tuned(None, {})
+            self.impossible[f"tune-{name}"] = str(error)
         for rate in self.rates[name].tried:
             for cell in cells(rate):
                 self._add(cell, cost)
@@ -227,7 +236,11 @@ class _Draft:
             if rate is not None or self.rates[name].wanted:
                 self.later.append(cost)
             return Entry(search, None)
-        training = planner.training_cell(name, rate, seed, search, False)
+        try:
+            training = planner.training_cell(name, rate, seed, search, False)
+        except ValueError as error:
+            self.impossible[f"{name}-s{seed}"] = str(error)
+            return Entry(search, None)
         return Entry(search, self._add(training, cost))
 
     def _of_search(self, kind: Kind) -> float:

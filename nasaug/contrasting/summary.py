@@ -168,3 +168,5 @@ def _failures(planner: Planner, plan: Plan) -> Iterable[dict[str, Any]]:
         failure = None if done else planner.store.failure(cell.identity)
         if failure is not None and not (failure.diverged and cell.tuning):
             yield {"cell": cell.name, "folder": cell.identity, "said": failure.text}
+    for name, why in plan.impossible.items():
+        yield {"cell": name, "folder": "", "said": why}

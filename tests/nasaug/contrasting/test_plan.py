@@ -197,3 +197,22 @@ def test_searches_that_no_rate_trains_end_what_builds_on_them(
     assert not [cell for cell in plan.cells if cell.name.startswith(("search", "ofa"))]
     assert all(macs < play.planner.runs.compute * 1.01 for macs in plan.later)
     assert len(plan.later) == len(play.planner.contrast.seeds), "alone's, not tuned yet"
+
+
+def test_a_search_that_finds_the_target_itself_takes_nobody_else_down(
+    contrast: MakeContrast, played: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to train it in; the others go on, and it is said."""
+    play = played(contrast(contestants={"alone": {}, "netaug_searched": {}}))
+    target = load_target("micro_10k", 10, 28, 1)
+    monkeypatch.setattr(type(play), "found", staticmethod(lambda direction: target))
+    plan = play.play()
+    assert {entry.training is not None for entry in plan.entries["alone"].values()} == {True}
+    assert {entry.training for entry in plan.entries["netaug_searched"].values()} == {None}
+    [(what, why)] = plan.impossible.items()
+    assert what == "tune-netaug_searched" and "nothing to train micro_10k in" in why
+    assert not plan.later
+    untuned = {"tune": {"grid": [0.2], "extend": False}, "seeds": 2}
+    other = played(contrast(contestants={"alone": {}, "netaug_searched": {}}, **untuned))
+    monkeypatch.setattr(type(other), "found", staticmethod(lambda direction: target))
+    assert set(other.play().impossible) == {"netaug_searched-s0", "netaug_searched-s1"}
