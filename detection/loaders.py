@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from nasaug.detection.annotated import AnnotatedImages, DetectionSet
 from nasaug.detection.picture import read_picture
 from nasaug.detection.transforms import SquareTransform, normalised
 from nasaug.detection.views import DetectionView
 from nasaug.training import ALONE, UnreadablePicture, Workers
+from nasaug.training.decoding import Decoding
 from nasaug.training.orders import InOrder, Order, Shuffled
 
 
@@ -47,18 +47,8 @@ class DetectionBatches:
     def __init__(self, part: AnnotatedImages, view: DetectionView, order: Order) -> None:
         self.order = order
         self._view = view
-        self._sampler = _EpochSampler(order)
-        workers = _worker_count() if view.workers is None else view.workers
-        self._loader: DataLoader[Any] = DataLoader(
-            ShownPictures(part, view, order.augments),
-            batch_sampler=self._sampler,
-            num_workers=workers,
-            collate_fn=together,
-            pin_memory=view.device.type == "cuda",
-            persistent_workers=workers > 0 and order.augments,
-            # What it draws from decides nothing here, but would otherwise be torch's own generator.
-            generator=torch.Generator(),
-        )
+        pictures = ShownPictures(part, view, order.augments)
+        self._decoding = Decoding(pictures, order, together, view.workers, view.device)
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
@@ -69,9 +59,8 @@ class DetectionBatches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[DetectionBatch]:
         """The batches of one epoch, from batch `start` on."""
-        self._sampler.epoch, self._sampler.start = epoch, start
         device = self._view.device
-        for batch in self._loader:
+        for batch in self._decoding.epoch(epoch, start):
             if isinstance(batch, UnreadablePicture):
                 raise batch
             images, boxes, labels, counts, indices = batch
@@ -157,22 +146,3 @@ def together(samples: list[Any]) -> tuple[Tensor, ...] | UnreadablePicture:
     images, boxes, labels, indices = zip(*samples, strict=True)
     counts = torch.tensor([len(some) for some in labels])
     return torch.stack(images), torch.cat(boxes), torch.cat(labels), counts, torch.tensor(indices)
-
-
-class _EpochSampler:
-    """Lists of (index of a picture, seed of its augmentation), for the epoch that is set."""
-
-    def __init__(self, order: Order) -> None:
-        self.order, self.epoch, self.start = order, 0, 0
-
-    def __len__(self) -> int:
-        return len(self.order) - self.start
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for chosen in self.order.indices(self.epoch)[self.start :]:
-            yield [(i, self.order.draw_seed(self.epoch, i)) for i in chosen.tolist()]
-
-
-def _worker_count() -> int:
-    """One decoding process a core, shared by the training processes on this machine."""
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -19,8 +19,6 @@ from torch import Tensor
 from nasaug.training import UnreadablePicture, open_picture
 from nasaug.training.pictures import ORIENTATION, UPRIGHT
 
-# What undoes each way of turning; the others undo themselves.
-BACK = {"ROTATE_90": "ROTATE_270", "ROTATE_270": "ROTATE_90"}
 PNG_NOTES = {"exif", "Raw profile type exif"}
 ON_ITS_SIDE = ("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 
@@ -31,15 +29,11 @@ def read_picture(path: str | Path, width: int, height: int) -> Tensor:
     Raises: UnreadablePicture (a ValueError naming the file) for a missing or damaged file, and for
         one that has another size.
     """
-    from PIL import Image
-
     fault = picture_fault(path, width, height)
     if fault is not None:
         raise UnreadablePicture(path, fault)
-    picture = open_picture(path)
-    stored, turn = _header(path)
-    if turn is not None and stored == (width, height):
-        picture = picture.transpose(Image.Transpose[BACK.get(turn, turn)])
+    stored, _ = _header(path)
+    picture = open_picture(path, upright=stored != (width, height))
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from nasaug.detection.detector import Detector
 from nasaug.detection.options import DetectorOptions
 from nasaug.supernet import Architecture
-from nasaug.training import write_atomically
+from nasaug.training import read_described, write_atomically
 
 # Another key than that of networks for classes, so that neither is taken for the other.
 METADATA = "nasaug-detector"
@@ -75,25 +75,13 @@ def _alike(one: Architecture, other: Architecture) -> bool:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(METADATA)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no safetensors file ({error})") from None
-    if text is None:
-        raise ValueError(
-            f"{path} holds no detector; nasaug detect train makes one, and starts from a network "
-            "for classes with --init"
-        )
-    try:
-        described = json.loads(text)
-        lacking = {"architecture", "classes", "options", "facts"} - set(described)
-        if lacking or not isinstance(described["facts"], dict):
-            raise ValueError(f"{min(lacking, default='facts')} is missing")
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: its metadata is unreadable ({error})") from None
-    return described, tensors
+    return read_described(
+        path,
+        METADATA,
+        {"architecture", "classes", "options"},
+        "detector; nasaug detect train makes one, and starts from a network for classes with "
+        "--init",
+    )
 
 
 def _in_a_line(error: Exception) -> str:

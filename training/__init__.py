@@ -22,7 +22,13 @@ from nasaug.training.pictures import UnreadablePicture, open_picture
 from nasaug.training.process import keep_caches
 from nasaug.training.recipe import Recipe, check_batch, proxy_resolution, total_steps
 from nasaug.training.relational import relational_loss
-from nasaug.training.run import RunFolder, load_weights, read_facts, save_weights
+from nasaug.training.run import (
+    RunFolder,
+    load_weights,
+    read_described,
+    read_facts,
+    save_weights,
+)
 from nasaug.training.splits import imbalanced
 from nasaug.training.state import State
 from nasaug.training.teachers import OuterTeacher, Teacher, load_teacher
@@ -73,6 +79,7 @@ __all__ = [
     "open_picture",
     "plain_step",
     "proxy_resolution",
+    "read_described",
     "read_facts",
     "read_json_object",
     "reestimate_batch_norm",

@@ -7,16 +7,14 @@ interrupted run sees the same batches when it resumes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
 from nasaug.training.datasets import Dataset, ImageArray, Part
+from nasaug.training.decoding import Decoding
 from nasaug.training.distributed import ALONE, Workers
 from nasaug.training.evaluate import Batch
 from nasaug.training.folders import ImageFiles, ImagePaths, UnreadableImage, together
@@ -113,18 +111,9 @@ class FileBatches:
         self.order = order
         self._view = view
         self._mixing = Mixing(view, len(data.classes), order.augments)
-        self._sampler = _EpochSampler(order, self._mixing.leading)
         files = ImageFiles(part, data.mean, data.std, view, order.augments)
-        workers = _worker_count() if view.workers is None else view.workers
-        self._loader: DataLoader[Any] = DataLoader(
-            files,
-            batch_sampler=self._sampler,
-            num_workers=workers,
-            collate_fn=together,
-            pin_memory=view.device.type == "cuda",
-            persistent_workers=workers > 0 and order.augments,
-            # What it draws from decides nothing here, but would otherwise be torch's own generator.
-            generator=torch.Generator(),
+        self._decoding = Decoding(
+            files, order, together, view.workers, view.device, self._mixing.leading
         )
 
     def __len__(self) -> int:
@@ -136,8 +125,7 @@ class FileBatches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, from batch `start` on."""
-        self._sampler.epoch, self._sampler.start = epoch, start
-        for index, batch in enumerate(self._loader, start):
+        for index, batch in enumerate(self._decoding.epoch(epoch, start), start):
             if isinstance(batch, UnreadableImage):
                 raise ValueError(f"image {batch.path} cannot be read: {batch.reason}")
             images, labels = batch
@@ -179,26 +167,7 @@ def calibration_batches(data: Dataset, view: View, images: int, batch_size: int 
     return evaluation_batches(data, data.train.subset(chosen), view, batch_size)
 
 
-class _EpochSampler:
-    """Lists of (image index, seed of its augmentation), for the epoch that is set."""
-
-    def __init__(self, order: Order, leading: int) -> None:
-        self.order, self.leading, self.epoch, self.start = order, leading, 0, 0
-
-    def __len__(self) -> int:
-        return len(self.order) - self.start
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for chosen in self.order.indices(self.epoch, self.leading)[self.start :]:
-            yield [(i, self.order.draw_seed(self.epoch, i)) for i in chosen.tolist()]
-
-
 def _batches(data: Dataset, part: Part, view: View, order: Order) -> Batches:
     if isinstance(part, ImageArray):
         return ArrayBatches(part, data, view, order)
     return FileBatches(part, data, view, order)
-
-
-def _worker_count() -> int:
-    """One decoding process a core, shared by the training processes on this machine."""
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

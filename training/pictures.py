@@ -35,10 +35,11 @@ class UnreadablePicture(ValueError):
         return UnreadablePicture, (self.path, self.reason)
 
 
-def open_picture(path: str | Path) -> Image:
+def open_picture(path: str | Path, upright: bool = True) -> Image:
     """The picture in a file, in Pillow's mode RGB, upright; of several frames the first.
 
-    - Turned as its EXIF orientation says. EXIF that is damaged elsewhere does no harm.
+    - Turned as its EXIF orientation says, or not where `upright` is False. EXIF that is damaged
+      elsewhere does no harm.
     - Grey, palette, CMYK and YCbCr become RGB as Pillow converts them.
     - 16 bits become 8 by scaling, round(v / 257), so that black stays 0 and white 255.
     - What is transparent shows white behind it, as a page does.
@@ -54,7 +55,9 @@ def open_picture(path: str | Path) -> Image:
             opened.load()
             turn = UPRIGHT.get(opened.getexif().get(ORIENTATION, 1))
             colour = _in_colour(opened)
-            return colour if turn is None else colour.transpose(Image.Transpose[turn])
+            return (
+                colour if turn is None or not upright else colour.transpose(Image.Transpose[turn])
+            )
     except Exception as error:  # a damaged file can fail anywhere inside Pillow
         raise UnreadablePicture(path, str(error)) from None
 

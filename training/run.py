@@ -117,18 +117,30 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    return read_described(
+        path, METADATA, {"architecture"}, "nasaug network: its metadata has no architecture"
+    )
+
+
+def read_described(
+    path: Path, key: str, needed: set[str], what: str
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a safetensors file says of itself under `key`, JSON with `needed` and facts, and its
+    tensors. Raises: ValueError for another kind of file (`what` it should be) or a damaged one.
+    """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(METADATA)
+            text = (file.metadata() or {}).get(key)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is damaged or no safetensors file ({error})") from None
     if text is None:
-        raise ValueError(f"{path} holds no nasaug network: its metadata has no architecture")
+        raise ValueError(f"{path} holds no {what}")
     try:
-        metadata = json.loads(text)
-        if {"architecture", "facts"} - set(metadata) or not isinstance(metadata["facts"], dict):
-            raise ValueError("architecture or facts are missing")
+        described = json.loads(text)
+        lacking = (needed | {"facts"}) - set(described)
+        if lacking or not isinstance(described["facts"], dict):
+            raise ValueError(f"{min(lacking, default='facts')} is missing")
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: its metadata is unreadable ({error})") from None
-    return metadata, tensors
+    return described, tensors

@@ -22,6 +22,7 @@ from nasaug.contrasting.status import status
 from nasaug.contrasting.summary import summarise
 from nasaug.contrasting.tables import compared_table, notes, rows_table
 from nasaug.publishing import publish
+from nasaug.search import format_macs
 from nasaug.supernet import did_you_mean
 from nasaug.training import TrainingFailed, write_atomically
 from nasaug.workspace import lock_folder
@@ -41,7 +42,10 @@ def load_contrast(
     loaded: Contrast = load_config(  # type: ignore[type-var]
         Contrast, None if path is None else str(path), sets, options
     )
-    return loaded.target if path is None else path.stem, loaded
+    if path is not None:
+        return path.stem, loaded
+    target, space = Path(loaded.target).stem, Path(loaded.space).stem
+    return f"{target}-{space}-{format_macs(loaded.budget)}", loaded
 
 
 def run_contrast(name: str, contrast: Contrast, places: Places, as_json: bool) -> None:

@@ -58,22 +58,38 @@ def test_from_nothing_to_a_report(nasaug: Nasaug, written: Callable[..., str]) -
     assert Path("elsewhere/table.md").read_bytes() == (folder / "table.md").read_bytes()
 
 
-def test_a_cell_that_is_cut_off_is_gone_on_with(
+def test_stopped_after_a_cell_the_same_command_goes_on(
     nasaug: Nasaug, written: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from nasaug.comparing.runner import Runner
 
-    def interrupted(self: Any, watch: Any) -> bool:
-        raise KeyboardInterrupt
+    whole, run = [], Runner.run
+
+    def stopped(self: Any, watch: Any) -> bool:
+        def first(cell: Any, plan: Any) -> None:
+            whole.append(self.store.folder(cell.identity) / "result.json")
+            raise KeyboardInterrupt
+
+        return run(self, first)
 
     name = written(**FEW)
     with monkeypatch.context() as patch:
-        patch.setattr(Runner, "run", interrupted)
-        assert nasaug("contrast", name).code == 130
-    asked = nasaug("contrast", name, "--status")
-    assert (
-        asked.code == 0 and "2 waiting of at least 2 cells; nothing is measured yet" in asked.said
-    )
+        patch.setattr(Runner, "run", stopped)
+        assert nasaug("contrast", name, "--workers=1").code == 130
+    before = whole[0].stat().st_mtime_ns
+    assert nasaug("contrast", name, "--status", "--json").json["counts"]["done"] == 1
+    done = nasaug("contrast", name, "--workers=1", "--json")
+    assert done.code == 0 and [row["n"] for row in done.json["rows"]] == [1, 1]
+    assert whole[0].stat().st_mtime_ns == before, "what was finished is not run again"
+
+
+def test_without_a_file_the_name_tells_contrasts_apart() -> None:
+    from nasaug.contrasting.run import load_contrast
+
+    names = {load_contrast(None, (), {"budget": budget})[0] for budget in ("10M", "25M")}
+    assert names == {"mbv2_tiny-mbv2_down-10M", "mbv2_tiny-mbv2_down-25M"}
+    here = {"target": "mine/net.yaml", "space": "mine/table.yaml", "budget": "1M"}
+    assert load_contrast(None, (), here)[0] == "net-table-1M"
 
 
 def _summary(played: Callable[..., Any], contrast: Any, most: int = 500) -> dict[str, Any]:
