@@ -46,10 +46,18 @@ studies that are not final, will change."""
 def publish(folder: Path, summary: Summary) -> Path:
     """Put a summary and its figures there and write the page; returns the page's path.
 
-    Raises: OSError; ValueError for a damaged summary of another study.
+    Raises: OSError; ValueError for a damaged summary of another study, and for a contrast under the
+        name of a published study, or the reverse.
     """
     own = folder / FOLDER
     own.mkdir(parents=True, exist_ok=True)
+    there = own / f"{summary['study']}.json"
+    known = read_json_object(there) if there.exists() else summary
+    if known.get("kind") != summary.get("kind"):
+        raise ValueError(
+            f"{there} is of a {known.get('kind', 'study')} of the same name, {summary['study']}; "
+            "rename the YAML file of this one, or remove that file"
+        )
     write_atomically(own / f"{summary['study']}.json", json.dumps(summary, allow_nan=False) + "\n")
     for name, (draw, _) in _figures(summary).items():
         save_picture(draw(), own / f"{summary['study']}-{name}.svg")
@@ -103,15 +111,11 @@ def _runs(summary: Summary, key: str) -> int:
 
 
 def _spent(summary: Summary, what: str) -> float | None:
-    """By all final runs so far; None where none says. A contestant's search counts for it, though
-    others may build on it too."""
-
-    def one(line: Summary) -> Any:
-        if _is_contrast(summary):
-            return line["spent"]["total"] if what == "macs" else line["seconds"]
-        return line["train_macs" if what == "macs" else time_key(summary)]
-
-    spent = [one(line) * line["n"] for line in _lines(summary) if one(line) is not None]
+    """By all final runs so far, `what` being macs or time; None where none says."""
+    if _is_contrast(summary):
+        return summary["once"]["macs" if what == "macs" else "seconds"] or None
+    key = "train_macs" if what == "macs" else time_key(summary)
+    spent = [arm[key] * arm["n"] for arm in summary["arms"] if arm[key] is not None]
     return sum(spent) if spent else None
 
 

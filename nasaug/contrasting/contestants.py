@@ -32,11 +32,6 @@ class Contestant:
         """Whether the network comes from the search, rather than being the hand-made target."""
         return self.search in ("down", "whole")
 
-    @property
-    def inherits(self) -> bool:
-        """Whether weights of the search's supernet live on in the result."""
-        return self.search is not None and (self.keys is None or "init" in self.keys)
-
 
 def _keys(**given: Any) -> Mapping[str, Any]:
     return MappingProxyType(given)

@@ -244,9 +244,8 @@ class _Draft:
         return Entry(search, self._add(training, cost))
 
     def _of_search(self, kind: Kind) -> float:
-        share = 1.0 if kind == "whole" else self.contrast.search_share
-        return share * self.planner.runs.compute
+        return self.planner.runs.search_macs(kind)
 
     def _of_training(self, name: str) -> float:
-        share = 0.0 if CONTESTANTS[name].search is None else self.contrast.search_share
-        return (1 - share) * self.planner.runs.compute
+        kind = CONTESTANTS[name].search
+        return self.planner.runs.compute - (0 if kind is None else self._of_search(kind))

@@ -6,8 +6,10 @@ every contestant ends at the same total. Lengths are whole epochs, hence a few p
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +49,7 @@ class Runs:
     def __init__(self, contrast: Contrast, root: Path) -> None:
         self.contrast, self.root = contrast, root
         self._lengths: dict[Kind, dict[str, Any]] = {}
+        self._planned: dict[Kind, int] = {}
         self._epoch_macs: dict[tuple[str, Path | None], float] = {}
         first = self._training("alone", 0.1, 0, None, 1)
         self.setting = prepare(first)
@@ -76,6 +79,12 @@ class Runs:
             self._lengths[kind] = self._search_lengths(kind)
         return self._search(kind, rate, seed, self._lengths[kind])
 
+    def search_macs(self, kind: Kind) -> int:
+        """MACs x images that a search is planned to take: its share but for whole epochs. Raises:
+        ValueError as `search`."""
+        self.search(kind, self.contrast.tune.grid[0], 0)
+        return self._planned[kind]
+
     def training(
         self, name: str, rate: float, seed: int, searched: Searched | None, share: float = 1.0
     ) -> TrainConfig:
@@ -100,19 +109,18 @@ class Runs:
                 f"budget of {contrast.budget:,} for what is searched down, which would not be "
                 "fair; choose a smaller target, or raise budget"
             )
-        rate = contrast.tune.grid[0]
         for kind in contrast.needs:
-            self.search(kind, rate, 0)
+            self.search_macs(kind)
         for name in contrast.contestants:
             one = CONTESTANTS[name]
             if one.keys is None:
                 continue
-            share = contrast.search_share if one.search else 0.0
+            searched = 0 if one.search is None else self.search_macs(one.search)
             # What is found has at most the budget's MACs; how it trains, the target shows.
             costs = self._an_epoch(name, None)
             if one.finds:
                 costs *= contrast.budget / macs(self.target)
-            self._epochs(name, (1 - share) * self.compute, costs)
+            self._epochs(name, self.compute - searched, costs)
 
     def _epochs(self, name: str, left: float, costs: float) -> int:
         """Epochs after the warm-up."""
@@ -185,20 +193,25 @@ class Runs:
         setting = self.at(config)
         space = config.make_space(setting.target)
         share = 1.0 if kind == "whole" else self.contrast.search_share
-        left = share * self.compute - self._judging(config, setting)
+        judging = self._judging(config, setting)
+        left = share * self.compute - judging
         parts = supernet_parts(config, setting, space)
         costs = [part.epoch_macs(REHEARSED) for part in parts]
         fixed = sum(c * part.recipe.warmup_epochs for c, part in zip(costs, parts, strict=True))
         grows = sum(c * part.recipe.epochs for c, part in zip(costs, parts, strict=True))
-        factor = (left - fixed) / grows
-        epochs = [round(factor * part.recipe.epochs) for part in parts]
-        if min(epochs) < 1:
+        factor = max(0.0, (left - fixed) / grows)
+        exact = [factor * part.recipe.epochs for part in parts]
+        epochs = whole_epochs(exact, costs)
+        needed = fixed + sum(costs)
+        if left < needed - max(costs) / 2:
             raise ValueError(
                 f"{'up' if kind == 'up' else 'down'}: {format_macs(round(max(0, left)))} MACs x "
                 f"images are there to train its supernet, of which one epoch (of each stage) and "
-                f"the warm-up take {format_macs(round(fixed + sum(costs)))}; raise compute or "
+                f"the warm-up take {format_macs(round(needed))}; raise compute or "
                 "search_share, or take fewer trials or stages"
             )
+        trained = fixed + sum(c * n for c, n in zip(costs, epochs, strict=True))
+        self._planned[kind] = round(trained + judging)
         if not config.supernet.shrinks:
             return {"train": {"epochs": epochs[0]}}
         stages = [
@@ -215,3 +228,17 @@ class Runs:
         drawn = [macs_at(space.architecture(region.sample_path(rng)), size) for _ in range(DRAWN)]
         images = len(setting.data.validation) + config.train.bn_images
         return config.trials * images * sum(drawn) / DRAWN
+
+
+def whole_epochs(exact: Sequence[float], costs: Sequence[float]) -> list[int]:
+    """Whole epochs for stages whose lengths should be `exact`: each rounded up or down, at least
+    one, such that the sum of the `costs` comes nearest to that of the exact lengths; among equally
+    near ones such that every stage does."""
+
+    def apart(epochs: Sequence[int]) -> tuple[float, float]:
+        differences = [n - x for n, x in zip(epochs, exact, strict=True)]
+        total = sum(d * c for d, c in zip(differences, costs, strict=True))
+        return abs(total), sum(d * d for d in differences)
+
+    choices = [sorted({max(1, math.floor(x)), max(1, math.ceil(x))}) for x in exact]
+    return list(min(itertools.product(*choices), key=apart))

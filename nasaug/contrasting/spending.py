@@ -17,7 +17,6 @@ from typing import Any
 from nasaug.comparing.cells import Cell
 from nasaug.comparing.store import Store
 from nasaug.config import SearchConfig
-from nasaug.contrasting.contestants import CONTESTANTS
 from nasaug.contrasting.plan import Entry
 from nasaug.contrasting.rehearsals import Part, macs_of, supernet_parts, training_part
 from nasaug.contrasting.runs import Runs
@@ -63,14 +62,14 @@ class Bookkeeper:
     def __init__(self, runs: Runs, store: Store) -> None:
         self.runs, self.store = runs, store
 
-    def spent(self, name: str, entry: Entry) -> Spent:
-        """Of a contestant's finished entry."""
+    def spent(self, entry: Entry) -> Spent:
+        """Of a finished entry. Raises: ValueError for a run whose files do not agree."""
         result, spent = self.network(entry), Spent()
         if entry.search is not None:
             judging = int(self._result(entry.search)["judging_macs"])
             supernet = round((self.store.cost(entry.search.identity)["macs"] or 0) - judging)
             unused = supernet
-            if CONTESTANTS[name].inherits:
+            if self._inherits(entry):
                 unused = self._unused(entry.search, result, supernet)
             spent = Spent(supernet, judging, unused_supernet=unused)
         if entry.training is not None:
@@ -129,6 +128,17 @@ class Bookkeeper:
         assert result is not None
         return result
 
+    def _inherits(self, entry: Entry) -> bool:
+        """Whether weights of the search's supernet live on in the result."""
+        if entry.search is None or entry.training is None:
+            return entry.search is not None
+        config = _config(entry.training)
+        assert isinstance(config, TrainConfig)
+        start = config.init
+        if config.netaug is not None and config.netaug.init == "supernet":
+            start = config.largest
+        return start == str(self.store.folder(entry.search.identity))
+
     def _unused(self, cell: Cell, result: Architecture, recorded: int) -> int:
         """Of a run's training passes."""
         path = self.store.beside(cell.identity, UNUSED)
@@ -140,7 +150,12 @@ class Bookkeeper:
         if key not in known:
             passes, space = self._passes(cell)
             counted = macs_of(passes)
-            assert counted == recorded, f"{cell.identity} recorded {recorded}, not {counted} MACs"
+            if counted != recorded:
+                raise ValueError(
+                    f"{self.store.folder(cell.identity)} recorded {recorded:,} MACs x images, but "
+                    f"its passes come to {counted:,}: its files were edited, or other code made "
+                    "it; remove the folder and run the contrast again"
+                )
             known[key] = counted - _used(passes, space, result)
             write_json(path, known)
         return int(known[key])

@@ -48,6 +48,7 @@ def summarise(planner: Planner, plan: Plan, name: str) -> dict[str, Any]:
         "data": runs.setting.data.name,
         "code": planner.store.version,
         "final": not plan.later and all(row["final"] for row in rows),
+        "once": _once(planner, done.values()),
         "rows": rows,
         "comparisons": list(_comparisons(planner, tests)),
         "tuning": [_tuning(plan, one) for one in plan.rates],
@@ -62,6 +63,19 @@ def _is_done(planner: Planner, name: str, entry: Entry) -> bool:
     return bool(cells) and all(planner.store.result(cell.identity) for cell in cells)
 
 
+def _once(planner: Planner, done: Iterable[Mapping[int, Entry]]) -> dict[str, float]:
+    """What all finished runs took, each counted once however many contestants build on it."""
+    cells = {
+        cell.identity
+        for entries in done
+        for entry in entries.values()
+        for cell in (entry.search, entry.training)
+        if cell is not None
+    }
+    costs = [planner.store.cost(cell) for cell in sorted(cells)]
+    return {what: sum(cost[what] or 0 for cost in costs) for what in ("macs", "seconds")}
+
+
 def _row(
     planner: Planner,
     plan: Plan,
@@ -72,7 +86,7 @@ def _row(
 ) -> dict[str, Any]:
     """A contestant's means over its seeds. The networks that are found differ from seed to seed."""
     networks = [books.network(entry) for entry in entries.values()]
-    spent = [books.spent(name, entry).to_dict() for entry in entries.values()]
+    spent = [books.spent(entry).to_dict() for entry in entries.values()]
     planned = len(planner.contrast.seeds)
     rate = plan.rates.get(name)
     return {

@@ -90,3 +90,13 @@ def test_a_damaged_summary_is_named(tmp_path: Path) -> None:
 
 def test_the_page_in_docs_is_what_its_summaries_say() -> None:
     assert (DOCS / "results.md").read_text() == results_page(summaries_in(DOCS))
+
+
+def test_a_contrast_and_a_study_of_one_name(tmp_path: Path) -> None:
+    """The one's file is not written over with the other's."""
+    there = tmp_path / "results" / "micro.json"
+    there.parent.mkdir()
+    there.write_text('{"kind": "contrast", "study": "micro"}')
+    with pytest.raises(ValueError, match="is of a contrast of the same name, micro; rename"):
+        publish(tmp_path, {"study": "micro"})
+    assert json.loads(there.read_text())["kind"] == "contrast"

@@ -107,7 +107,7 @@ def without_books(monkeypatch: pytest.MonkeyPatch) -> None:
     books = spending.Bookkeeper
     target = load_target("micro_10k", 10, 28, 1)
     spent = spending.Spent(100, 10, 50, 60, 20)
-    monkeypatch.setattr(books, "spent", lambda self, name, entry: spent)
+    monkeypatch.setattr(books, "spent", lambda self, entry: spent)
     monkeypatch.setattr(books, "network", lambda self, entry: target)
     monkeypatch.setattr(books, "test_top1", lambda self, entry: 0.8 + entry.last.seed / 100)
     monkeypatch.setattr(books, "course", lambda self, entry: [(100.0, 0.5), (150.0, 0.8)])

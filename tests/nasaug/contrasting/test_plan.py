@@ -12,7 +12,7 @@ from nasaug.config import SearchConfig
 from nasaug.contrast_config import Contrast
 from nasaug.contrasting.contestants import CONTESTANTS
 from nasaug.contrasting.rehearsals import macs_of, supernet_parts, training_part
-from nasaug.contrasting.runs import Runs
+from nasaug.contrasting.runs import Runs, whole_epochs
 from nasaug.supernet import load_target, macs
 from nasaug.train_config import TrainConfig
 
@@ -94,6 +94,23 @@ def test_stages_keep_their_proportions(contrast: MakeContrast, tmp_path: Path) -
     full, rest = runs.search("down", 0.1, 0).supernet.stages
     assert full.epochs > 5 and rest.epochs == pytest.approx(3 * full.epochs, abs=2)
     assert rest.reach["width"] == float("inf")
+
+
+def test_whole_epochs_come_nearest_to_the_compute() -> None:
+    assert whole_epochs([4.5, 2.2, 6.7], [58, 93, 72]) == [4, 3, 6]  # 5 too short; [5, 2, 7]: 32
+    # Rounding each by itself would be 3 dear epochs too long.
+    assert whole_epochs([1.5, 1.5], [10, 10]) in ([1, 2], [2, 1])
+    assert whole_epochs([0.2, 3.0], [5, 1]) == [1, 3]
+    assert whole_epochs([4.0], [7]) == [4]
+
+
+def test_what_a_search_is_planned_to_take(contrast: MakeContrast, tmp_path: Path) -> None:
+    """Whole epochs apart from its share; what builds on it has the rest."""
+    runs = _runs(contrast(epochs=40), tmp_path)
+    config = runs.search("down", 0.1, 0)
+    planned = runs.search_macs("down")
+    judging = runs._judging(config, runs.at(config))
+    assert planned == pytest.approx(_cost(runs, config, tmp_path) + judging, rel=0.1)
 
 
 def test_order_and_needs(contrast: MakeContrast, played: Callable[..., Any]) -> None:

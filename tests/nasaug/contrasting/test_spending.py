@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from nasaug.comparing.store import Store
 from nasaug.contrasting.plan import Planner
 from nasaug.contrasting.spending import Bookkeeper, Spent
+from nasaug.contrasting.summary import summarise
 from nasaug.supernet import load_space, load_target, macs, shared_macs
 from nasaug.training import RunFolder, load_weights
 
@@ -49,7 +51,7 @@ def books(
 def test_spending(books: tuple[Planner, Bookkeeper]) -> None:
     planner, keeper = books
     plan, compute = planner.plan(), planner.runs.compute
-    spent = {name: keeper.spent(name, entries[0]) for name, entries in plan.entries.items()}
+    spent = {name: keeper.spent(entries[0]) for name, entries in plan.entries.items()}
     # Equal, up to the epochs that each cannot split: 256 images, supernets' of mean members.
     for name, one in spent.items():
         assert one.total == pytest.approx(compute, rel=0.35), name
@@ -82,7 +84,7 @@ def test_unused_of_a_single_path_supernet_by_hand(books: tuple[Planner, Bookkeep
     for step in range(int(rows[-1]["step"])):
         member = space.sample(random.Random(f"0/step/{step}"))
         used += 64 * shared_macs(member, found, 28)
-    spent = keeper.spent("ofa_inherited", entry)
+    spent = keeper.spent(entry)
     assert spent.unused_supernet == sum(row["macs"] for row in rows) - used
 
 
@@ -91,9 +93,47 @@ def test_what_takes_long_is_kept(
 ) -> None:
     planner, keeper = books
     entry = planner.plan().entries["ofa_inherited"][0]
-    first = keeper.spent("ofa_inherited", entry), keeper.test_top1(entry)
+    first = keeper.spent(entry), keeper.test_top1(entry)
     assert 0 < first[1] < 1
     monkeypatch.setattr(Bookkeeper, "_passes", None)
     monkeypatch.setattr("nasaug.contrasting.spending.evaluate", None)
     again = Bookkeeper(planner.runs, Store(planner.store.cells, "code"))
-    assert (again.spent("ofa_inherited", entry), again.test_top1(entry)) == first
+    assert (again.spent(entry), again.test_top1(entry)) == first
+
+
+def test_weights_live_on_where_the_run_says_so(books: tuple[Planner, Bookkeeper]) -> None:
+    """Whatever keys a contestant was given, and only weights of its own search."""
+    planner, keeper = books
+    entry = planner.plan().entries["ofa_alone"][0]
+    assert entry.search is not None and entry.training is not None
+    cell, folder = entry.training, str(planner.store.folder(entry.search.identity))
+    fresh = keeper.spent(entry)
+    for init, live_on in ((folder, True), ("elsewhere", False)):
+        config = cell.config.model_copy(update={"init": init})
+        given = replace(entry, training=replace(cell, config=config))
+        assert (keeper.spent(given).unused_supernet < fresh.unused_supernet) == live_on
+
+
+def test_files_that_do_not_agree(books: tuple[Planner, Bookkeeper]) -> None:
+    planner, keeper = books
+    entry = planner.plan().entries["netaug"][0]
+    assert entry.training is not None
+    planner.store.beside(entry.training.identity, "unused.json").unlink(missing_ok=True)
+    result = planner.store.result(entry.training.identity)
+    assert result is not None
+    result["train_macs"] += 1
+    try:
+        with pytest.raises(ValueError, match=r"recorded .* but its passes come to .* remove"):
+            keeper.spent(entry)
+    finally:
+        result["train_macs"] -= 1
+
+
+def test_a_run_that_several_build_on_counts_once(books: tuple[Planner, Bookkeeper]) -> None:
+    planner, keeper = books
+    plan = planner.plan()
+    rows = {name: keeper.spent(entries[0]) for name, entries in plan.entries.items()}
+    twice = rows["ofa_finetuned"].supernet + rows["ofa_finetuned"].judging
+    every = sum(one.total for one in rows.values()) - 2 * twice
+    once = summarise(planner, plan, "tiny")["once"]
+    assert once["macs"] == every and once["seconds"] > 0
