@@ -14,6 +14,7 @@ from nasaug.netaug import (
     InPlaceOptions,
     NetAugOptions,
     PruneOptions,
+    QuantiseOptions,
     RelationalOptions,
     UnshareOptions,
     check_parts,
@@ -99,9 +100,10 @@ class MetricsSection(Section):
 class TrainConfig(RunConfig):
     """`nasaug train`: `method` fills in sections by its name (see `nasaug methods`); a section that
     is absent is off. `largest` is auto (the newest search, else published), published, none or a
-    path of a search's best.json. `init` is a run or a weights file that a target which is trained
-    alone starts from, in place of fresh weights; where a larger network's start, says
-    `netaug.init`. `tune`: what of those weights is trained, all of them or the head (the
+    path of a search's best.json. `init` is a run or a weights file that the target starts from, in
+    place of fresh weights. What surrounds it in a larger network is fresh then, and channels are
+    not sorted unless asked; `netaug.init` starts all of a larger network at the search's weights.
+    `tune`: what of those weights is trained, all of them or the head (the
     classifier) alone, on features that stay as they are."""
 
     method: Annotated[str, AfterValidator(_known_method)] = "netaug"
@@ -115,6 +117,7 @@ class TrainConfig(RunConfig):
     boost: BoostOptions | None = None
     unshare: UnshareOptions | None = None
     prune: PruneOptions | None = None
+    quantise: QuantiseOptions | None = None
     regularise: RegulariseSection = RegulariseSection()
     metrics: MetricsSection = MetricsSection()
 
@@ -131,6 +134,9 @@ class TrainConfig(RunConfig):
             given = data.get(name, {})
             if isinstance(given, dict):
                 filled[name] = {**preset, **given}
+        if data.get("init") is not None and isinstance(filled.get("netaug"), dict):
+            # Sorting would put fresh channels in the place of those that were trained.
+            filled["netaug"] = {"sort_channels": False, **filled["netaug"]}
         given = data.get("netaug")
         inherits = isinstance(given, dict) and list(given) == ["init"]
         if inherits and "netaug" not in method.sections:
@@ -147,12 +153,8 @@ class TrainConfig(RunConfig):
                 "method baseline trains the target alone, but there are keys of netaug; use "
                 "--method netaug, or leave them out"
             )
-        if self.init is not None and not (self.augmented is None and self.boost is None):
-            raise ValueError(
-                f"--init {self.init} gives weights to a target that is trained alone, but method "
-                f"{self.method} trains a larger network; use --method baseline, or --init fresh or "
-                "supernet"
-            )
+        if self.init is not None:
+            self._check_start(self.init)
         if self.tune == "head":
             self._check_head_alone()
         check_parts(self.parts())
@@ -178,6 +180,19 @@ class TrainConfig(RunConfig):
             )
         return self
 
+    def _check_start(self, init: str) -> None:
+        """Raises: ValueError for parts that do not start from a target's weights."""
+        if self.boost is not None:
+            raise ValueError(
+                f"--init {init} gives weights to the target, but method {self.method} trains "
+                "another network that becomes it; use --method baseline, or leave --init out"
+            )
+        if self.augmented is not None and self.augmented.init == "supernet":
+            raise ValueError(
+                f"--init {init} and netaug.init=supernet both say where weights start; leave one "
+                "out"
+            )
+
     def _check_alone(self) -> None:
         """Raises: ValueError for keys that mean nothing to a target that is trained alone."""
         if self.largest not in ("auto", "published", "none"):
@@ -202,6 +217,11 @@ class TrainConfig(RunConfig):
             raise ValueError(
                 "tune=head trains the classifier on features that were trained before, but there "
                 "is no --init; name a run or a weights file, or use tune=all"
+            )
+        if self.augmented is not None:
+            raise ValueError(
+                f"tune=head keeps the features as they are, but method {self.method} trains them "
+                "in a larger network; use --method baseline, or tune=all"
             )
         drop = self.regularise
         changes = {
@@ -244,6 +264,7 @@ class TrainConfig(RunConfig):
             "unshare": self.unshare is not None,
             "unstructured pruning": prune is not None and prune.kind == "unstructured",
             "structured pruning": prune is not None and prune.kind == "structured",
+            "quantise": self.quantise is not None,
             "dropout": drop.dropout > 0,
             "drop-path": drop.drop_path > 0,
             "drop-block": drop.drop_block > 0,

@@ -8,6 +8,7 @@ from nasaug.netaug.options import (
     DistillOptions,
     InPlaceOptions,
     NetAugOptions,
+    QuantiseOptions,
     RelationalOptions,
 )
 from nasaug.netaug.pruning import PruneOptions, pruning_step, sparsity_at, sparsity_of
@@ -32,6 +33,7 @@ __all__ = [
     "Part",
     "Parts",
     "PruneOptions",
+    "QuantiseOptions",
     "RelationalOptions",
     "UnshareOptions",
     "check_parts",

@@ -71,6 +71,10 @@ METHODS: dict[str, Method] = {
         "the smallest weights go, little by little", "Zhu and Gupta, 2017, 1710.01878",
         {"prune": {}},
     ),
+    "qat": Method(
+        "the target alone, its numbers rounded as in int8", "Jacob et al., CVPR 2018, 1712.05877",
+        {"quantise": {}},
+    ),
 }  # fmt: skip
 
 PARTS: dict[str, Part] = {
@@ -91,6 +95,7 @@ PARTS: dict[str, Part] = {
     "unshare": Part("shared weights at first", {"unshare.until": 0.5}),
     "unstructured pruning": Part("single weights", {"prune.kind": "unstructured"}),
     "structured pruning": Part("whole channels", {"prune.kind": "structured"}),
+    "quantise": Part("numbers as in int8", {"quantise.weight_bits": 8}),
     "dropout": Part("before the classifier", {"regularise.dropout": 0.1}),
     "drop-path": Part("stochastic depth", {"regularise.drop_path": 0.1}),
     "drop-block": Part("squares of the maps", {"regularise.drop_block": 0.1}),
@@ -110,6 +115,7 @@ REFUSED: dict[tuple[str, str], str] = {
     ("boost", "netaug"): "a boosted block has its shortcut by its widths, which the helpers change",
     ("boost", "unstructured pruning"): _MERGED,
     ("boost", "structured pruning"): _MERGED,
+    ("boost", "quantise"): "a block is merged after its parts were rounded, each by itself",
     ("mean", "anneal"): "netaug.mixing has one value",
     ("mean", "surgery"): "netaug.mixing has one value",
     ("anneal", "surgery"): "netaug.mixing has one value",

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from nasaug.supernet import Bits
+
 
 class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -98,6 +100,18 @@ class DistillOptions(Options):
     weight: float = Field(0.5, gt=0, le=1)
     temperature: float = Field(4.0, gt=0, le=100)
     helpers: bool = True
+
+
+class QuantiseOptions(Options):
+    """Quantisation-aware training (Jacob et al., CVPR 2018): every pass, the helpers' too, computes
+    with numbers rounded to so many bits, weights by channel, activations over their batch's range;
+    batch-norm statistics are those of such passes. What is shipped is float, and ready for int8."""
+
+    weight_bits: int = Field(8, ge=2, le=8)
+    activation_bits: int = Field(8, ge=2, le=8)
+
+    def bits(self) -> Bits:
+        return Bits(self.weight_bits, self.activation_bits)
 
 
 class BoostOptions(Options):

@@ -21,6 +21,7 @@ from nasaug.supernet.network import Network, Output
 from nasaug.supernet.noise import Noise
 from nasaug.supernet.norms import ElasticNorm, synchronise_batch_norm
 from nasaug.supernet.published import load_published, read_pickle_safely
+from nasaug.supernet.quantised import Bits
 from nasaug.supernet.region import ChoicePath, Count, Region
 from nasaug.supernet.rows import (
     Bottleneck,
@@ -41,6 +42,7 @@ from nasaug.supernet.targets import Factors, load_target, published_factors, tar
 
 __all__ = [
     "Architecture",
+    "Bits",
     "Bottleneck",
     "ChoicePath",
     "Conv",

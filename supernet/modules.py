@@ -7,6 +7,8 @@ ICLR 2020, Section 3.3).
 
 `sliced(leaf)` names the tensors that a call uses; `Network.export` copies exactly these, which is
 why an exported network computes the same numbers.
+
+`bits` on a module, None at first, is how finely it rounds while it trains (`Network.round_to`).
 """
 
 from __future__ import annotations
@@ -25,10 +27,13 @@ from nasaug.supernet.leaves import (
     SqueezeLeaf,
 )
 from nasaug.supernet.norms import ElasticNorm, Sliced, first_channels
+from nasaug.supernet.quantised import Bits, rounded_activation, rounded_weight
 
 
 class ElasticConv(nn.Module):
     """Convolution, batch norm and activation; dense or depthwise."""
+
+    bits: Bits | None = None
 
     def __init__(self, leaf: ConvLeaf) -> None:
         super().__init__()
@@ -72,12 +77,14 @@ class ElasticConv(nn.Module):
     def forward(self, x: Tensor, leaf: ConvLeaf, plus: Tensor | None = None) -> Tensor:
         """`plus` is added between the convolution and its norm."""
         bias = None if self.bias is None else first_channels(self.bias, leaf.out_channels)
-        x = F.conv2d(x, self._weight(leaf), bias, leaf.stride, leaf.kernel // 2, 1, leaf.groups)
+        x, weight = _rounded(x, self._weight(leaf), self.bits)
+        x = F.conv2d(x, weight, bias, leaf.stride, leaf.kernel // 2, 1, leaf.groups)
         if plus is not None:
             x = x + plus
         if (norm := self._norm(leaf)) is not None:
             x = norm(x, leaf.out_channels)
-        return activate(x, leaf.act)
+        x = activate(x, leaf.act)
+        return x if self.bits is None else rounded_activation(x, self.bits.activations)
 
 
 class ElasticBoosted(nn.Module):
@@ -127,6 +134,8 @@ class ElasticSqueeze(nn.Module):
 
 
 class ElasticLinear(nn.Module):
+    bits: Bits | None = None
+
     def __init__(self, leaf: LinearLeaf) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(leaf.out_channels, leaf.in_channels))
@@ -139,7 +148,8 @@ class ElasticLinear(nn.Module):
 
     def forward(self, x: Tensor, leaf: LinearLeaf) -> Tensor:
         s = self.sliced(leaf)
-        return F.linear(x.flatten(1), s["weight"], s["bias"])
+        x, weight = _rounded(x.flatten(1), s["weight"], self.bits)
+        return F.linear(x, weight, s["bias"])
 
 
 class Pool(nn.Module):
@@ -184,6 +194,12 @@ def linearised(x: Tensor, act: str, slope: float) -> Tensor:
     if slope == 1:
         return x
     return torch.lerp(activate(x.clone(), act), x, slope)  # activate may overwrite its input
+
+
+def _rounded(x: Tensor, weight: Tensor, bits: Bits | None) -> tuple[Tensor, Tensor]:
+    if bits is None:
+        return x, weight
+    return rounded_activation(x, bits.activations), rounded_weight(weight, bits.weights)
 
 
 def _first(weight: Tensor, out: int, inputs: int) -> Tensor:

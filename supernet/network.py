@@ -21,6 +21,7 @@ from nasaug.supernet.leaves import ConvLeaf, Leaf
 from nasaug.supernet.modules import ElasticConv, ElasticLinear, build
 from nasaug.supernet.noise import Noise, drop_branches, drop_features, drop_squares
 from nasaug.supernet.norms import ElasticNorm
+from nasaug.supernet.quantised import Bits, rounded_activation
 from nasaug.supernet.rows import Row, Skip
 
 Init = Literal["kaiming_uniform", "fan_out"]
@@ -35,6 +36,8 @@ class Output(NamedTuple):
 
 class Block(nn.Module):
     """One row: its leaves in sequence, and the residual addition."""
+
+    bits: Bits | None = None
 
     def __init__(self, row: Row, in_channels: int) -> None:
         super().__init__()
@@ -53,6 +56,8 @@ class Block(nn.Module):
             if row.shortcut is not None:
                 x = self._modules[row.shortcut.name](x, row.shortcut)  # type: ignore[misc]
             y = nn.functional.relu(y + x) if row.act_after_sum else y + x
+            if self.bits is not None:
+                y = rounded_activation(y, self.bits.activations)
         if noise is not None and noise.drop_block and row.late:
             y = drop_squares(y, noise.drop_block, noise.block_size)
         return y
@@ -206,6 +211,13 @@ class Network(nn.Module):
         for module in self.modules():
             if isinstance(module, ElasticConv):
                 module.learn_transforms()
+
+    def round_to(self, bits: Bits | None) -> None:
+        """Have every sub-network compute with numbers as coarse as those of its int8 version; None
+        ends it. An export, and what a checkpoint keeps, knows nothing of it."""
+        for module in self.modules():
+            if isinstance(module, Block | ElasticConv | ElasticLinear):
+                module.bits = bits
 
     def _plan(self, sub: Architecture | None) -> tuple[PlannedRow, ...]:
         sub = self.arch if sub is None else sub

@@ -24,7 +24,7 @@ from nasaug.pipelines.starting import keep_features, on_kept_features, started_f
 from nasaug.pipelines.teacher import teacher_for
 from nasaug.search import format_macs
 from nasaug.setting import Setting
-from nasaug.supernet import Architecture, Network, at_slope, boost, contract, macs
+from nasaug.supernet import Architecture, Bits, Network, at_slope, boost, contract, macs
 from nasaug.train_config import TrainConfig
 from nasaug.training import (
     Batches,
@@ -50,6 +50,7 @@ class Plan:
     augmented: bool = False
     slope: Callable[[float], float] | None = None
     prunes: bool = False
+    bits: Bits | None = None
     keeps_norms: bool = False
 
     def exported(
@@ -65,6 +66,7 @@ class Plan:
             target = weights.export(self.target)
             if self.keeps_norms:
                 return target, 0
+            target.round_to(self.bits)
             return target, reestimate_batch_norm(target, calibration)
         slope = self.slope(progress)
         boosted = weights.export(at_slope(weights.arch, slope))
@@ -72,8 +74,10 @@ class Plan:
         return (boosted if slope < 1 else contract(boosted)), images
 
     def finished(self, weights: Network, calibration: Batches) -> tuple[Network, int]:
-        """What is shipped: pruned channels are gone, boosted convolutions merged."""
+        """What is shipped: pruned channels are gone, boosted convolutions merged, nothing is
+        rounded but what gave the batch-norm statistics."""
         target, images = self.exported(weights, calibration, 1.0)
+        target.round_to(None)
         return (compact(target) if self.prunes else target), images
 
 
@@ -97,12 +101,18 @@ def make_plan(config: TrainConfig, setting: Setting, run: Path) -> Plan:
     else:
         net, said = _augmented_network(config, inside, generator)
         assert config.netaug is not None
+        if config.init is not None:
+            start = started_from(config.init, target, setting.data.classes, generator)
+            net.take(start.net, inside.augmentation.target)
+            said = f"{said}, {start.said}"
         if config.netaug.norms == "separate":
             net.separate_norms(inside.augmentation.target)
         said = f"{target.name} ({_macs(target)} MACs) {said}"
         choice = {"largest": str(inside.best.resolve()) if inside.best else "published"}
         target = inside.augmentation.target
     net = net.to(setting.device)
+    bits = None if config.quantise is None else config.quantise.bits()
+    net.round_to(bits)
     step = _step(config, setting, inside, net, target)
     if config.tune == "head":
         keep_features(net)
@@ -116,6 +126,7 @@ def make_plan(config: TrainConfig, setting: Setting, run: Path) -> Plan:
         inside is not None,
         None if config.boost is None else config.boost.slope,
         config.prune is not None and config.prune.kind == "structured",
+        bits,
         config.tune == "head",
     )
 

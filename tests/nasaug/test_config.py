@@ -246,7 +246,7 @@ def test_mistakes(
         (["search", "--trials", "0"], ["trials must be greater than or equal to 1", "0"]),
         (["search", "--set", "method=netaug"], ["unknown key 'method'"]),
         (["train", "--method", "netoug"], ["unknown method 'netoug'", "did you mean 'netaug'"]),
-        (["train", "--init", "super"], ["--init super", "--method baseline", "fresh or supernet"]),
+        (["train", "--init", "super"], ["--init super: ", "does not exist", "fresh or supernet"]),
         (["train", "--set", "netaug.init=super"], ["netaug.init must be", "'fresh' or 'supernet'"]),
         (["train", "--set", "netaug.alpha=-1"], ["netaug.alpha must be", "equal to 0", "-1"]),
         (["train", "--set", "budget=3M"], ["unknown key 'budget'"]),

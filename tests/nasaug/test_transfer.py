@@ -276,7 +276,11 @@ def test_the_heads_learning_rate_reaches_the_training(before: Path, tmp_path: Pa
         ),
         (
             ("--init=before", "--method=netaug", "--set=tune=head"),
-            ["method netaug trains a larger network"],
+            ["tune=head keeps the features", "method netaug trains them in a larger network"],
+        ),
+        (
+            ("--init=before", "--method=netaug", "--set=netaug.init=supernet"),
+            ["both say where weights start"],
         ),
     ],
 )
