@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -235,7 +235,7 @@ def whole_epochs(exact: Sequence[float], costs: Sequence[float]) -> list[int]:
     one, such that the sum of the `costs` comes nearest to that of the exact lengths; among equally
     near ones such that every stage does."""
 
-    def apart(epochs: Sequence[int]) -> tuple[float, float]:
+    def apart(epochs: Iterable[int]) -> tuple[float, float]:
         differences = [n - x for n, x in zip(epochs, exact, strict=True)]
         total = sum(d * c for d, c in zip(differences, costs, strict=True))
         return abs(total), sum(d * d for d in differences)

@@ -102,9 +102,9 @@ def make_plan(config: TrainConfig, setting: Setting, run: Path) -> Plan:
         net, said = _augmented_network(config, inside, generator)
         assert config.netaug is not None
         if config.init is not None:
-            start = started_from(config.init, target, setting.data.classes, generator)
-            net.take(start.net, inside.augmentation.target)
-            said = f"{said}, {start.said}"
+            own, start = started_from(config.init, target, setting.data.classes, generator)
+            net.take(own, inside.augmentation.target)
+            said = f"{said}, {start}"
         if config.netaug.norms == "separate":
             net.separate_norms(inside.augmentation.target)
         said = f"{target.name} ({_macs(target)} MACs) {said}"
