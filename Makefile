@@ -43,6 +43,7 @@ bench: $(VENV)/.test-extras
 	$(BIN)/python benchmarks/options.py
 	$(BIN)/python benchmarks/communication.py
 	$(BIN)/python benchmarks/cells.py
+	$(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python benchmarks/detection.py
 
 clean:

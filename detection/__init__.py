@@ -19,11 +19,17 @@ from nasaug.detection.metrics import Detections, DetectionScores, judge_detectio
 from nasaug.detection.options import DetectorOptions
 from nasaug.detection.picture import read_picture
 from nasaug.detection.scenes import Scene, SceneStyle, compose
+from nasaug.detection.starting import take_detector
 from nasaug.detection.steps import DetectionStep, Helpers, detection_step
 from nasaug.detection.transforms import SquareTransform, normalised, to_picture
 from nasaug.detection.views import DetectionView
 from nasaug.detection.voc import VOC_CLASSES
-from nasaug.detection.weights import load_detector, read_detector_facts, save_detector
+from nasaug.detection.weights import (
+    holds_detector,
+    load_detector,
+    read_detector_facts,
+    save_detector,
+)
 from nasaug.detection.writing import write_scenes
 
 __all__ = [
@@ -55,6 +61,7 @@ __all__ = [
     "detection_step",
     "detector_macs",
     "evaluation_batches",
+    "holds_detector",
     "in_picture",
     "judge_detections",
     "load_detection_set",
@@ -64,6 +71,7 @@ __all__ = [
     "read_detector_facts",
     "read_picture",
     "save_detector",
+    "take_detector",
     "to_picture",
     "training_batches",
     "write_scenes",

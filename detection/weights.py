@@ -19,6 +19,7 @@ from nasaug.training import read_described, write_atomically
 
 # Another key than that of networks for classes, so that neither is taken for the other.
 METADATA = "nasaug-detector"
+COLOURS = {1: "grey", 3: "colour"}
 
 
 def save_detector(path: Path, detector: Detector, facts: Mapping[str, Any] | None = None) -> None:
@@ -54,11 +55,25 @@ def load_detector(path: Path, target: Architecture | None = None) -> Detector:
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit its own description ({error})") from None
     if target is not None and not _alike(detector.arch, target):
+        same = detector.arch.in_channels == target.in_channels
+        theirs, ours = (
+            arch.name if same else f"{arch.name} for {COLOURS[arch.in_channels]} pictures"
+            for arch in (detector.arch, target)
+        )
         raise ValueError(
-            f"{path} holds a detector on {detector.arch.name}, not on {target.name}; name the "
-            "target that it is on, or other weights"
+            f"{path} holds a detector on {theirs}, not on {ours}; name the target that it is on, "
+            "or other weights"
         )
     return detector.eval()
+
+
+def holds_detector(path: Path) -> bool:
+    """Whether `path` is a file that `save_detector` wrote, as far as its beginning says."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return METADATA in (file.metadata() or {})
+    except (safetensors.SafetensorError, OSError):
+        return False
 
 
 def read_detector_facts(path: Path) -> dict[str, Any]:

@@ -8,7 +8,15 @@ from pathlib import Path
 import torch
 
 from nasaug.detect_config import DetectConfig, HelpersSection
-from nasaug.detection import DetectionStep, Detector, Helpers, detection_step
+from nasaug.detection import (
+    DetectionStep,
+    Detector,
+    Helpers,
+    detection_step,
+    holds_detector,
+    load_detector,
+    take_detector,
+)
 from nasaug.netaug import Augmentation
 from nasaug.pipelines.detect_setting import DetectSetting
 from nasaug.pipelines.starting import started_from
@@ -47,8 +55,7 @@ def make_detect_plan(config: DetectConfig, setting: DetectSetting) -> DetectPlan
     if augmentation is not None:
         said += f" inside those of up to {format_macs(detector.macs().total)}"
     if config.init is not None:
-        _begin_with(detector, target, config.init, setting.target)
-        said += f", from the weights of {config.init}"
+        said += f", {_begun_with(config.init, detector, target, setting.target)}"
     helpers = None
     if augmentation is not None and section is not None:
         wide, narrow = augmentation.helpers, augmentation.narrow
@@ -79,12 +86,27 @@ def _augmentation(section: HelpersSection, target: Architecture) -> Augmentation
     return found
 
 
-def _begin_with(detector: Detector, target: Architecture, place: str, shown: Architecture) -> None:
-    """Give the target inside of `detector` the weights of a network for any classes; what is
-    around it stays fresh.
+def _begun_with(place: str, detector: Detector, target: Architecture, shown: Architecture) -> str:
+    """Give the target inside of `detector` the weights of a detector, as far as they fit, or of a
+    network for any classes; what is around it stays fresh. Returns in words what it began with.
 
-    Raises: ValueError for weights of another network.
+    `shown` is the target as a network for classes.
+
+    Raises: ValueError for weights that are not there, damaged, or of another target.
     """
+    path = Path(place)
+    path = path / "weights.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        raise ValueError(
+            f"--init {place}: {path} does not exist; name the folder of a finished nasaug train or "
+            "nasaug detect train, or a weights file"
+        )
+    if holds_detector(path):
+        new = take_detector(detector, target, load_detector(path, shown))
+        if not new:
+            return f"from the whole detector of {place}"
+        return f"from the detector of {place}, with fresh weights for {', '.join(new)}"
     names = [str(number) for number in range(shown.num_classes)]
     start = started_from(place, shown, names, torch.Generator())
     detector.backbone.take(start.net, target)
+    return f"from the weights of {place}, with fresh weights for all behind the backbone"

@@ -43,7 +43,11 @@ Nasaug = Callable[..., Any]
         (["--data=coco:nowhere"], "nowhere is no COCO data"),
         (["--set=data.classes=[cat]"], "has no category 'cat', which is one of the classes"),
         (["--target=mbv9"], "unknown target 'mbv9'"),
-        (["--init=nowhere"], "nowhere does not exist"),
+        (
+            ["--init=nowhere"],
+            "--init nowhere: nowhere does not exist; name the folder of a finished nasaug train or "
+            "nasaug detect train, or a weights file",
+        ),
         (["--init=other.safetensors"], "the weights are not of micro_3k, but of micro_10k"),
         (
             ["--method=netaug", "--set=netaug.width=[1.0]", "--set=netaug.expand=[1.0]"],
@@ -72,6 +76,40 @@ def test_training_that_cannot_be(
 ) -> None:
     classified(Path("other.safetensors"), "micro_10k")
     refused(nasaug("detect", "train", *small, coco, *arguments, "--out=here"), message)
+    assert not Path("here").exists()
+
+
+def test_a_start_that_cannot_be(
+    nasaug: Nasaug,
+    trained: Path,
+    coco: str,
+    small: tuple[str, ...],
+    refused: Callable[[Any, str], None],
+) -> None:
+    """Another training's detector, on another target or cut off, and a run that has none yet."""
+    path = trained / "weights.safetensors"
+    arguments = ("detect", "train", *small, coco, "--out=here")
+    remedy = "; name the target that it is on, or other weights"
+    refused(
+        nasaug(*arguments, "--target=micro_10k", f"--init={trained}"),
+        f"{path} holds a detector on micro_3k, not on micro_10k{remedy}",
+    )
+    refused(
+        nasaug(*arguments, "--set=in_channels=1", f"--init={path}"),
+        f"{path} holds a detector on micro_3k for colour pictures, not on micro_3k for grey "
+        f"pictures{remedy}",
+    )
+    Path("begun").mkdir()
+    Path("begun/weights.safetensors").write_bytes(path.read_bytes()[:-9])
+    refused(
+        nasaug(*arguments, "--init=begun"),
+        "begun/weights.safetensors is damaged or no safetensors file",
+    )
+    Path("begun/weights.safetensors").unlink()
+    refused(
+        nasaug(*arguments, "--init=begun"),
+        "--init begun: begun/weights.safetensors does not exist; name the folder of a finished",
+    )
     assert not Path("here").exists()
 
 

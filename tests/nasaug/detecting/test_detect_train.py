@@ -139,10 +139,60 @@ def test_the_backbone_starts_from_a_network_for_other_classes(
         "--out=here", "--json",
     )  # fmt: skip
     assert done.code == 0
-    assert "from the weights of weights.safetensors" in done.json["inside"]
+    said = "from the weights of weights.safetensors, with fresh weights for all behind the backbone"
+    assert said in done.json["inside"]
     theirs = net.state_dict()
     own = begun[0].backbone.state_dict()
     assert own and all(torch.equal(tensor, theirs[name]) for name, tensor in own.items())
+
+
+@pytest.mark.parametrize("method", ["baseline", "netaug"])
+@pytest.mark.parametrize("place", ["", "weights.safetensors"])
+def test_the_detector_starts_from_another_training(
+    nasaug: Nasaug,
+    trained: Path,
+    coco: str,
+    method: str,
+    place: str,
+    monkeypatch: pytest.MonkeyPatch,
+    small: tuple[str, ...],
+) -> None:
+    """The whole of it, alone or inside a larger one; and says so."""
+    target = load_target("micro_3k", 10, resolution=64)
+    begun: list[Detector] = []
+
+    def stopped(detector: Detector, *given: Any, **options: Any) -> Any:
+        begun.append(detector.export(target))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(detect_train, "fit", stopped)
+    init = trained / place
+    done = nasaug("detect", "train", *small, coco, f"--method={method}", f"--init={init}")
+    assert done.code == 130
+    assert f", from the whole detector of {init}\n" in done.err
+    theirs = load_detector(trained / "weights.safetensors").state_dict()
+    own = begun[0].state_dict()
+    assert own.keys() == theirs.keys()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in own.items())
+
+
+def test_what_of_another_detector_does_not_fit_is_said(
+    nasaug: Nasaug, trained: Path, coco: str, small: tuple[str, ...]
+) -> None:
+    """Here the classes are in another order."""
+    classes = json.loads((trained / "result.json").read_text())["classes"][::-1]
+    arguments = (f"--set=data.classes=[{', '.join(classes)}]", "--set=detector.extra=[32, 24]")
+    done = nasaug(
+        "detect", "train", *small, coco, f"--init={trained}", *arguments, "--out=here", "--json"
+    )
+    assert done.code == 0
+    fresh = (
+        "1 of 2 extra layers, the heads of 1 of 4 feature maps, all scores (10 classes in place of "
+        "10 others)"
+    )
+    said = f"from the detector of {trained}, with fresh weights for {fresh}"
+    assert said in done.json["inside"] and said in done.said
+    assert load_detector(Path("here/weights.safetensors")).classes == tuple(classes)
 
 
 def test_a_largest_network_that_was_searched(
