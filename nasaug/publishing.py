@@ -21,33 +21,40 @@ from matplotlib.figure import Figure
 from nasaug.comparing import tables as of_studies
 from nasaug.comparing.figures import compute_figure
 from nasaug.comparing.tables import compute, duration, markdown_table, time_key
+from nasaug.contrasting import report as contrast_report
 from nasaug.contrasting import tables as of_contrasts
-from nasaug.contrasting.report import drawings
-from nasaug.contrasting.summary import KIND
+from nasaug.contrasting.summary import KIND as CONTRAST
+from nasaug.detecting import report as detection_report
+from nasaug.detecting import tables as of_detections
+from nasaug.detecting.summary import KIND as DETECTION
 from nasaug.pictures import save_picture
 from nasaug.training import read_json_object, write_atomically
 
 Summary = Mapping[str, Any]
+# What draws figures, by name, with captions.
+Drawings = dict[str, tuple[Callable[[], Figure], str]]
 PAGE, FOLDER = "results.md", "results"
 COLUMNS = ("study", "question", "answer", "runs", "training", "time", "final")
 INTRODUCTION = """\
 # Results
 
-What the studies of `nasaug compare` and `nasaug contrast` found. This page is written by
+What the studies of `nasaug compare`, `nasaug contrast` and `nasaug detect compare` found. This page
+is written by
 
     nasaug compare STUDY --publish docs
     nasaug contrast CONTRAST --publish docs
+    nasaug detect compare STUDY --publish docs
 
 from the summaries in `results/`, and by nothing and nobody else; how to read it is in
-[compare.md](compare.md) and [contrast.md](contrast.md). Rows whose n is below what is planned, and
-studies that are not final, will change."""
+[compare.md](compare.md), [contrast.md](contrast.md) and [detection.md](detection.md). Rows whose n
+is below what is planned, and studies that are not final, will change."""
 
 
 def publish(folder: Path, summary: Summary) -> Path:
     """Put a summary and its figures there and write the page; returns the page's path.
 
-    Raises: OSError; ValueError for a damaged summary of another study, and for a contrast under the
-        name of a published study, or the reverse.
+    Raises: OSError; ValueError for a damaged summary of another study, and for a study of one kind
+        under the name of a published one of another.
     """
     own = folder / FOLDER
     own.mkdir(parents=True, exist_ok=True)
@@ -87,8 +94,7 @@ def results_page(summaries: Sequence[Summary]) -> str:
     ]
     parts = [INTRODUCTION, markdown_table((COLUMNS, rows), 3)]
     for one in summaries:
-        said = of_contrasts if _is_contrast(one) else of_studies
-        parts.append(said.markdown(one, level=2).rstrip())
+        parts.append(_markdown(one).rstrip())
         parts += [
             f"![{caption}]({FOLDER}/{one['study']}-{name}.svg)"
             for name, (_, caption) in _figures(one).items()
@@ -96,13 +102,14 @@ def results_page(summaries: Sequence[Summary]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _is_contrast(summary: Summary) -> bool:
-    return summary.get("kind") == KIND
+def _markdown(summary: Summary) -> str:
+    said = {CONTRAST: of_contrasts.markdown, DETECTION: of_detections.markdown}
+    return said.get(str(summary.get("kind")), of_studies.markdown)(summary, 2)
 
 
 def _lines(summary: Summary) -> Sequence[Summary]:
-    """What has runs of its own: arms or contestants."""
-    lines: Sequence[Summary] = summary["rows" if _is_contrast(summary) else "arms"]
+    """What has runs of its own: arms, contestants, or detectors of a method at a size."""
+    lines: Sequence[Summary] = summary["rows" if "kind" in summary else "arms"]
     return lines
 
 
@@ -112,19 +119,22 @@ def _runs(summary: Summary, key: str) -> int:
 
 def _spent(summary: Summary, what: str) -> float | None:
     """By all final runs so far, `what` being macs or time; None where none says."""
-    if _is_contrast(summary):
+    if "kind" in summary:
         return summary["once"]["macs" if what == "macs" else "seconds"] or None
     key = "train_macs" if what == "macs" else time_key(summary)
     spent = [arm[key] * arm["n"] for arm in summary["arms"] if arm[key] is not None]
     return sum(spent) if spent else None
 
 
-def _figures(summary: Summary) -> dict[str, tuple[Callable[[], Figure], str]]:
-    """What draws them, by name, with captions; none of what has no runs."""
-    if _is_contrast(summary):
-        return drawings(summary)
+def _figures(summary: Summary) -> Drawings:
+    """None of what has no runs."""
+    drawn = {CONTRAST: contrast_report.drawings, DETECTION: detection_report.drawings}
+    return drawn.get(str(summary.get("kind")), _of_study)(summary)
+
+
+def _of_study(summary: Summary) -> Drawings:
     methods = list(dict.fromkeys(arm["method"] for arm in summary["arms"]))
-    figures: dict[str, tuple[Callable[[], Figure], str]] = {}
+    figures: Drawings = {}
     for target in summary["targets"]:
         arms = [arm for arm in summary["arms"] if arm["target"] == target and arm["n"]]
         if arms:

@@ -160,9 +160,9 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _sound(self) -> Study:
-        _check_names("targets", [Path(target).stem for target in self.targets])
-        _check_names("methods", self.methods)
-        _check_names("before", self.before, at_least=0)
+        check_names("targets", [Path(target).stem for target in self.targets])
+        check_names("methods", self.methods)
+        check_names("before", self.before, at_least=0)
         if self.baseline not in self.methods:
             near = did_you_mean(self.baseline, self.methods)
             raise ValueError(f"baseline {self.baseline!r} is none of the methods: {near}")
@@ -268,7 +268,7 @@ class Study(Section):
 _OWN = tuple(MethodSection.model_fields)
 
 
-def _check_names(key: str, names: Iterable[str], at_least: int = 1) -> None:
+def check_names(key: str, names: Iterable[str], at_least: int = 1) -> None:
     listed = list(names)
     if len(listed) < at_least:
         raise ValueError(f"{key} must hold at least one name, but is empty")

@@ -1,4 +1,4 @@
-"""`nasaug detect`: train, judge and use a detector on any target."""
+"""`nasaug detect`: train, judge and use a detector on any target; compare ways to train one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nasaug.cli import json_option, shared_keys, shared_options
+from nasaug.cli import json_option, shared_keys, shared_options, study_options
 
 
 @click.group("detect", context_settings={"help_option_names": ["-h", "--help"]})
@@ -20,6 +20,7 @@ def command() -> None:
     nasaug detect train --data coco:PATH --init RUN    RUN: of nasaug train
     nasaug detect evaluate RUN --data coco:PATH
     nasaug detect predict PICTURE... --weights RUN
+    nasaug detect compare STUDY                         MACs at equal mAP, over many runs
     """
 
 
@@ -160,3 +161,48 @@ def predict(
     from nasaug.pipelines.detect_predict import run_prediction
 
     run_prediction(pictures, weights, out, score, device, as_json)
+
+
+@command.command("compare")
+@click.argument("study")
+@study_options("detect")
+def compare(
+    study: str,
+    asks: bool,
+    reports: bool,
+    publish: str | None,
+    sets: tuple[str, ...],
+    data: str | None,
+    data_dir: str | None,
+    seeds: int | None,
+    workers: int | None,
+    out: str | None,
+    cells: str | None,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Compare ways to pre-train a detector's backbone: mAP at several sizes, MACs at equal mAP.
+
+    STUDY is a YAML file or the name of a built-in one, as detection_scenes. Its runs are trained
+    side by side; the same command goes on where it stopped. Here --data is coco:PATH or voc:PATH,
+    and --data-dir is where images for pre-training lie.
+    """
+    from nasaug.comparing.places import Places
+    from nasaug.detecting.run import (
+        load_detect_study,
+        publish_detect_study,
+        run_detect_study,
+        show_status,
+        write_report,
+    )
+
+    if asks + reports + (publish is not None) > 1:
+        raise click.UsageError("--status, --report and --publish are different questions; ask one")
+    keys = {"data": data, "data_dir": data_dir, "seeds": seeds, "workers": workers}
+    name, loaded = load_detect_study(study, sets, keys)
+    places = Places.of(f"detect-{name}", out, cells)
+    if publish is not None:
+        publish_detect_study(name, loaded, places, as_json, publish)
+        return
+    action = show_status if asks else write_report if reports else run_detect_study
+    action(name, loaded, places, as_json)

@@ -15,12 +15,15 @@ import time
 from nasaug.__main__ import INTERRUPTED, run
 
 SECONDS_BETWEEN_LOOKS = 0.5
+# Commands that are not called as what they make.
+CALLED = {"detect": ("detect", "train")}
 
 
 def main() -> None:
     parent = int(sys.argv[1])
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    sys.exit(run(sys.argv[2:]))
+    command, *options = sys.argv[2:]
+    sys.exit(run([*CALLED.get(command, (command,)), *options]))
 
 
 def _end_with(parent: int) -> None:

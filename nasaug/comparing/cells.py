@@ -42,7 +42,7 @@ class Cell:
 
     name: str
     identity: str
-    command: Literal["train", "search"]
+    command: Literal["train", "search", "detect"]
     config: RunConfig = field(compare=False, repr=False)
     epochs: float = 0
     arm: Arm | None = None

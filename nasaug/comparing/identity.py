@@ -10,10 +10,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from nasaug.config import RunConfig
+from nasaug.detect_config import DetectConfig
 from nasaug.train_config import TrainConfig
 
 # Where data and caches lie, and what else is written.
@@ -22,6 +24,7 @@ LEFT_OUT = ("data.dir", "data.download", "distill.cache_dir", "tensorboard")
 PATHS = {
     "target": "",
     "largest": "best.json",
+    "netaug.largest": "best.json",
     "distill.teacher": "weights.safetensors",
     "init": "weights.safetensors",
     "space.table": "",
@@ -32,7 +35,8 @@ BYTES = 4  # eight digits; the readable part tells most cells apart already
 
 def identity(config: RunConfig, cells: Path) -> str:
     """The name of a cell's folder: TARGET-METHOD-eEPOCHS-lrRATE-sSEED-DIGEST, METHOD being the
-    training's own or `search`. `cells` is the folder in which cells lie.
+    training's own, `search`, or `detectSIZE-` and the detector's. `cells` is the folder in which
+    cells lie.
 
     Raises: OSError for a file that cannot be read.
     """
@@ -41,7 +45,11 @@ def identity(config: RunConfig, cells: Path) -> str:
         _replace(values, key, lambda value: None)
     for key, inside in PATHS.items():
         _replace(values, key, functools.partial(_without_path, inside=inside, cells=cells))
+    # Pictures that lie beside the cells are called by where there.
+    _replace(values, "data.name", lambda name: name.replace(f":{cells}{os.sep}", ":"))
     method = config.method if isinstance(config, TrainConfig) else "search"
+    if isinstance(config, DetectConfig):
+        method = f"detect{config.detector.size}-{config.method}"
     recipe = config.train
     readable = f"{Path(config.target).stem}-{method}-e{recipe.epochs}-lr{recipe.lr!r}"
     text = json.dumps({"command": type(config).__name__, **values}, sort_keys=True)

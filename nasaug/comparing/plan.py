@@ -14,7 +14,7 @@ from pathlib import Path
 from nasaug.comparing.cells import Arm, Cell, Cells
 from nasaug.comparing.costs import Cost, Costs
 from nasaug.comparing.store import Store, versions_in
-from nasaug.comparing.tuning import Tuned, tuned
+from nasaug.comparing.tuning import Tuned, mean_score, tuned
 from nasaug.study_config import Kind, Study
 
 
@@ -106,7 +106,7 @@ class Planner:
         return () if self.study.against(arm.method) is None else self.study.equals(arm.method)
 
     def _tuned(self, arm: Arm) -> Tuned:
-        return tuned(self.study.tune, lambda rate: self._score(self.cells.tuning(arm, rate)))
+        return tuned(self.study.tune, lambda rate: self._score(arm, rate))
 
     def _tuned_longer(self, arm: Arm, tuning: dict[Arm, Tuned]) -> Tuned:
         """Of a reference that is of a length of its own: anew, or as the nearest length."""
@@ -120,19 +120,8 @@ class Planner:
         nearest = min(self.cells.lengths_of(arm.method), key=apart)
         return tuning[Arm(arm.target, arm.method, nearest)]
 
-    def _score(self, cells: Iterable[Cell]) -> float | None:
-        """Mean validation accuracy; one run that diverged is enough to rule a rate out."""
-        scores: list[float] = []
-        for cell in cells:
-            result = self.store.result(cell.identity)
-            if result is not None:
-                scores.append(float(result["validation_top1"]))
-                continue
-            failure = self.store.failure(cell.identity)
-            if failure is None or not failure.diverged:
-                return None
-            scores.append(-math.inf)
-        return sum(scores) / len(scores)
+    def _score(self, arm: Arm, rate: float) -> float | None:
+        return mean_score(self.store, self.cells.tuning(arm, rate), "validation_top1")
 
     def _trials(self, arm: Arm, choice: Tuned) -> list[Cell]:
         own = self.study.tune.longer or arm in self.arms

@@ -5,12 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import mean, median
-from typing import Any
+from typing import Any, Protocol
 
 from nasaug.comparing.cells import Arm, Cell
-from nasaug.comparing.plan import Plan, Planner
+from nasaug.comparing.plan import Later
 from nasaug.comparing.store import Failure, State, Store
 from nasaug.comparing.tables import duration
+
+
+class Planner(Protocol):
+    """What has a store: of a study, or of another comparison in epochs."""
+
+    @property
+    def store(self) -> Store: ...
+
+
+class Plan(Protocol):
+    """Its cells, and those that are sure to come."""
+
+    @property
+    def cells(self) -> tuple[Cell, ...]: ...
+    @property
+    def later(self) -> tuple[Later, ...]: ...
 
 
 @dataclass(frozen=True)

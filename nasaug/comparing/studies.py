@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -16,10 +16,12 @@ from nasaug.supernet import did_you_mean
 from nasaug.training import read_json_object
 
 STUDY = "study.yaml"
-CONTRASTS = "contrast"
+# How the names of built-in files begin that are other commands' than `nasaug compare`.
+CONTRASTS, DETECTIONS = "contrast", "detection"
 SUMMARY = "summary.json"
 # What a report writes.
 OUTPUTS = (SUMMARY, "table.csv", "table.md", "report.html")
+Asked = TypeVar("Asked", bound=Section)
 
 
 def load_study(
@@ -29,17 +31,26 @@ def load_study(
 
     Raises: ValueError naming the key, the value and what is allowed; OSError.
     """
-    path = study_path(name)
+    return load_from(study_path(name), Study, sets, options or {})
+
+
+def load_from(
+    path: Path, kind: type[Asked], sets: Iterable[str], options: Mapping[str, Any]
+) -> tuple[str, Asked]:
+    """What a file asks, and what it is called. Raises: as `load_study`."""
     # `load_config` serves every section that has an answer to `model_validate`.
-    study: Study = load_config(Study, str(path), sets, options or {})  # type: ignore[type-var]
-    return path.stem, study
+    asked: Asked = load_config(kind, str(path), sets, options)  # type: ignore[type-var]
+    return path.stem, asked
 
 
-def study_path(name: str) -> Path:
-    """Raises: ValueError for a name that is neither a file nor a built-in study."""
+def study_path(name: str, built_in: Mapping[str, Path] | None = None) -> Path:
+    """`built_in` are files by name, None those of `nasaug compare`.
+
+    Raises: ValueError for a name that is neither a file nor a built-in study.
+    """
     if name.endswith((".yaml", ".yml")) or Path(name).is_file():
         return Path(name)
-    known = built_in_studies()
+    known = built_in_studies() if built_in is None else built_in
     if name not in known:
         near = did_you_mean(name, known)
         raise ValueError(f"unknown study {name!r}: {near} (or a YAML file's path)")
@@ -47,16 +58,24 @@ def study_path(name: str) -> Path:
 
 
 def built_in_studies() -> dict[str, Path]:
-    """Their files by name. The contrasts beside them are `nasaug contrast`'s."""
-    folder = Path(str(files("nasaug.configs").joinpath("studies")))
-    paths = sorted(folder.glob("*.yaml"))
-    return {path.stem: path for path in paths if not path.stem.startswith(CONTRASTS)}
+    """Their files by name. Those beside them are `nasaug contrast`'s and `detect compare`'s."""
+    others = (CONTRASTS, DETECTIONS)
+    return {name: path for name, path in _built_in().items() if not name.startswith(others)}
 
 
 def built_in_contrasts() -> dict[str, Path]:
     """Their files by name."""
+    return _built_in(CONTRASTS)
+
+
+def built_in_detections() -> dict[str, Path]:
+    """The files of `nasaug detect compare` by name."""
+    return _built_in(DETECTIONS)
+
+
+def _built_in(beginning: str = "") -> dict[str, Path]:
     folder = Path(str(files("nasaug.configs").joinpath("studies")))
-    return {path.stem: path for path in sorted(folder.glob(f"{CONTRASTS}*.yaml"))}
+    return {path.stem: path for path in sorted(folder.glob(f"{beginning}*.yaml"))}
 
 
 def dump_study(study: Section) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nasaug.comparing.cells import Arm
+from nasaug.comparing.cells import Arm, Cell
 from nasaug.comparing.costs import Quantity
 from nasaug.comparing.maps import difference_maps
 from nasaug.comparing.plan import Match, Plan, Planner, finished_cells
@@ -58,7 +58,7 @@ def summarise(planner: Planner, plan: Plan, name: str) -> dict[str, Any]:
         "comparisons": comparisons,
         "maps": difference_maps(arms, single, study.baseline),
         "tuning": [_tuning(planner, plan, arm) for arm in _in_order(planner, plan)],
-        "failed": [*_failures(store, plan)],
+        "failed": [*failures(store, plan.cells)],
     }
 
 
@@ -232,23 +232,13 @@ def _tuning(planner: Planner, plan: Plan, arm: Arm) -> dict[str, Any]:
         "method": arm.method,
         "epochs": planner.cells.tuning_epochs(arm),
         "final_epochs": arm.epochs,
-        "rates": [
-            {
-                "lr": rate,
-                "validation": None if score in (None, float("-inf")) else score,
-                "diverged": score == float("-inf"),
-            }
-            for rate, score in choice.tried.items()
-        ],
-        "chosen": choice.rate,
-        "inside": choice.inside,
-        "said": choice.said,
+        **choice.to_dict(),
     }
 
 
-def _failures(store: Store, plan: Plan) -> Iterable[dict[str, Any]]:
+def failures(store: Store, cells: Iterable[Cell]) -> Iterable[dict[str, Any]]:
     """Cells that did not end well. Diverged tuning runs are a result, not a failure."""
-    for cell in plan.cells:
+    for cell in cells:
         done = store.result(cell.identity) is not None
         failure = None if done else store.failure(cell.identity)
         if failure is not None and not (failure.diverged and cell.tuning):

@@ -7,9 +7,12 @@ loss look good. The grid is therefore widened until the best rate lies inside it
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
+from nasaug.comparing.cells import Cell
+from nasaug.comparing.store import Store
 from nasaug.study_config import Tuning
 
 HIGHEST = 100.0
@@ -34,6 +37,39 @@ class Tuned:
         if self.rate is None:
             return "not tuned yet" if self.wanted else "no rate trains it"
         return "" if self.inside else f"the best of its grid, {self.rate:g}, is at the edge"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a summary has it."""
+        rates = [
+            {
+                "lr": rate,
+                "validation": None if score in (None, -math.inf) else score,
+                "diverged": score == -math.inf,
+            }
+            for rate, score in self.tried.items()
+        ]
+        return {
+            "rates": rates,
+            "chosen": self.rate,
+            "inside": self.inside,
+            "said": self.said,
+        }
+
+
+def mean_score(store: Store, cells: Iterable[Cell], key: str) -> float | None:
+    """Mean of what results have under `key`; one run that diverged is enough to rule a rate out.
+    None while a run is missing."""
+    scores: list[float] = []
+    for cell in cells:
+        result = store.result(cell.identity)
+        if result is not None:
+            scores.append(float(result[key]))
+            continue
+        failure = store.failure(cell.identity)
+        if failure is None or not failure.diverged:
+            return None
+        scores.append(-math.inf)
+    return sum(scores) / len(scores)
 
 
 def tuned(options: Tuning, score: Score) -> Tuned:

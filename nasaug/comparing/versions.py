@@ -10,6 +10,7 @@ import ast
 import hashlib
 import importlib.metadata
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 import nasaug
@@ -34,12 +35,15 @@ MODULES = (
 
 
 class Code:
-    """The code as it lies on the disk. `version` is what it was when first asked."""
+    """The code as it lies on the disk. `version` is what it was when first asked.
 
-    def __init__(self) -> None:
-        folders = [Path(_origin(room)).parent for room in ROOMS]
+    `rooms` and `modules` are those that decide numbers besides `ROOMS` and `MODULES`.
+    """
+
+    def __init__(self, rooms: Sequence[str] = (), modules: Sequence[str] = ()) -> None:
+        folders = [Path(_origin(room)).parent for room in (*ROOMS, *rooms)]
         self._files = [path for folder in folders for path in sorted(folder.glob("*.py"))]
-        self._files += [Path(_origin(module)) for module in MODULES]
+        self._files += [Path(_origin(module)) for module in (*MODULES, *modules)]
         self._stamps = self._stat()
         self.version = self._digest()
 
