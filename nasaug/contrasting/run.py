@@ -10,7 +10,14 @@ from nasaug.comparing.cells import Cell
 from nasaug.comparing.places import Places, cells_side_by_side
 from nasaug.comparing.runner import Runner
 from nasaug.comparing.store import Store
-from nasaug.comparing.studies import STUDY, built_in_contrasts, check_folder, dump_study
+from nasaug.comparing.studies import (
+    STUDY,
+    built_in_contrasts,
+    check_folder,
+    dump_study,
+    load_from,
+    study_path,
+)
 from nasaug.comparing.telling import emit_found, emit_status, fail_if_cells_failed
 from nasaug.comparing.versions import Code
 from nasaug.config import load_config
@@ -23,7 +30,6 @@ from nasaug.contrasting.summary import summarise
 from nasaug.contrasting.tables import compared_table, notes, rows_table
 from nasaug.publishing import publish
 from nasaug.search import format_macs
-from nasaug.supernet import did_you_mean
 from nasaug.training import TrainingFailed, write_atomically
 from nasaug.workspace import lock_folder
 
@@ -33,17 +39,10 @@ def load_contrast(
 ) -> tuple[str, Contrast]:
     """A contrast from a YAML file, by the name of a built-in one, or of the defaults; and what it
     is called. Raises: ValueError naming the key, the value and what is allowed; OSError."""
-    known = built_in_contrasts()
-    path = None if name is None else known.get(name, Path(name))
-    if path is not None and name not in known and path.suffix not in (".yaml", ".yml"):
-        near = did_you_mean(str(name), known)
-        raise ValueError(f"unknown contrast {name!r}: {near} (or a YAML file's path)")
+    if name is not None:
+        return load_from(study_path(name, built_in_contrasts()), Contrast, sets, options)
     # `load_config` serves every section that has an answer to `model_validate`.
-    loaded: Contrast = load_config(  # type: ignore[type-var]
-        Contrast, None if path is None else str(path), sets, options
-    )
-    if path is not None:
-        return path.stem, loaded
+    loaded: Contrast = load_config(Contrast, None, sets, options)  # type: ignore[type-var]
     target, space = Path(loaded.target).stem, Path(loaded.space).stem
     return f"{target}-{space}-{format_macs(loaded.budget)}", loaded
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nasaug.comparing.statistics import holm, mean_of, paired
+from nasaug.comparing.summary import failures
 from nasaug.contrasting.contestants import CONTESTANTS
 from nasaug.contrasting.plan import Entry, Plan, Planner
 from nasaug.contrasting.spending import Bookkeeper, Spent
@@ -51,7 +52,7 @@ def summarise(planner: Planner, plan: Plan, name: str) -> dict[str, Any]:
         "once": _once(planner, done.values()),
         "rows": rows,
         "comparisons": list(_comparisons(planner, tests)),
-        "tuning": [_tuning(plan, one) for one in plan.rates],
+        "tuning": [{"of": name, **choice.to_dict()} for name, choice in plan.rates.items()],
         "failed": list(_failures(planner, plan)),
     }
 
@@ -158,29 +159,8 @@ def _comparisons(
         }
 
 
-def _tuning(plan: Plan, name: str) -> dict[str, Any]:
-    choice = plan.rates[name]
-    return {
-        "of": name,
-        "rates": [
-            {
-                "lr": rate,
-                "validation": None if score in (None, float("-inf")) else score,
-                "diverged": score == float("-inf"),
-            }
-            for rate, score in choice.tried.items()
-        ],
-        "chosen": choice.rate,
-        "said": choice.said,
-    }
-
-
 def _failures(planner: Planner, plan: Plan) -> Iterable[dict[str, Any]]:
-    """Cells that did not end well. Diverged tuning runs are a result, not a failure."""
-    for cell in plan.cells:
-        done = planner.store.result(cell.identity) is not None
-        failure = None if done else planner.store.failure(cell.identity)
-        if failure is not None and not (failure.diverged and cell.tuning):
-            yield {"cell": cell.name, "folder": cell.identity, "said": failure.text}
+    """Cells that did not end well, and trainings that cannot be."""
+    yield from failures(planner.store, plan.cells)
     for name, why in plan.impossible.items():
         yield {"cell": name, "folder": "", "said": why}
