@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 from nasaug.devices.backends import Backend
 from nasaug.devices.entries import RowKey, Timing
@@ -74,16 +75,27 @@ def measure_networks(
     watch: Watch | None = None,
 ) -> list[Timing]:
     """Timings (ns) of whole networks, in the order given."""
+    measures = [partial(backend.network, arch) for arch in networks]
+    return [timing_of(found) for found in measure_bursts(measures, rng, repeats, watch)]
+
+
+def measure_bursts(
+    measures: Sequence[Callable[[], list[int]]],
+    rng: random.Random,
+    repeats: int = REPEATS,
+    watch: Watch | None = None,
+) -> list[Bursts]:
+    """Bursts of every one of `measures` (each gives one, see `timed_burst`), in the order given."""
     _check_repeats(repeats)
-    bursts: list[Bursts] = [[] for _ in networks]
-    left = {index: repeats for index in range(len(networks))}
+    bursts: list[Bursts] = [[] for _ in measures]
+    left = {index: repeats for index in range(len(measures))}
     while due := [index for index, count in left.items() if count]:
         for index in rng.sample(due, len(due)):
-            bursts[index].append(backend.network(networks[index]))
+            bursts[index].append(measures[index]())
             left[index] = missing(bursts[index], repeats)
             if watch is not None:
                 watch(repeats * len(left) - sum(left.values()), repeats * len(left))
-    return [timing_of(found) for found in bursts]
+    return bursts
 
 
 def disturbed(samples: Samples, keys: Collection[RowKey], repeats: int = REPEATS) -> int:

@@ -28,6 +28,7 @@ from nasaug.supernet.leaves import (
 # Not the newest that onnx can write: an ONNX Runtime refuses what is newer than itself.
 OPSET, IR_VERSION = 17, 8
 Array = NDArray[np.float32]
+Shape = Sequence[int | str]
 Weights = Callable[[str, tuple[int, ...]], Array]
 
 
@@ -38,9 +39,15 @@ def random_weights(name: str, shape: tuple[int, ...]) -> Array:
 
 
 def chain_model(
-    rows: Sequence[Row], in_channels: int, size: int, weights: Weights = random_weights
+    rows: Sequence[Row],
+    in_channels: int,
+    size: int,
+    weights: Weights = random_weights,
+    batch: int | str = 1,
+    output: str = "result",
 ) -> bytes:
-    """An ONNX model: image (1, in_channels, size, size) -> result of `rows` one after the other.
+    """An ONNX model: image (batch, in_channels, size, size) -> result of `rows` one after the
+    other, called `output`. A `batch` that is a word, such as "batch", may be any number.
 
     `weights(name, shape)` is asked for tensors by the names that they have in a Network of the same
     rows; convolutions have a bias, what is left of their batch norm.
@@ -53,13 +60,13 @@ def chain_model(
             side = leaf.out_size(side)
         width = row.out_channels(width)
     is_flat = isinstance(rows[-1], Linear)
-    shape = [1, width] if is_flat else [1, width, side, side]
-    return graph.model(result, [1, in_channels, size, size], shape)
+    shape = [batch, width] if is_flat else [batch, width, side, side]
+    return graph.model(result, [batch, in_channels, size, size], shape, output)
 
 
 def empty_model() -> bytes:
     """An ONNX model: one number in, the same one out."""
-    return _Graph(random_weights).model("image", [1, 1, 1, 1], [1, 1, 1, 1])
+    return _Graph(random_weights).model("image", [1, 1, 1, 1], [1, 1, 1, 1], "result")
 
 
 class _Graph:
@@ -70,17 +77,20 @@ class _Graph:
         self._nodes: list[NodeProto] = []
         self._tensors: dict[str, TensorProto] = {}
 
-    def model(self, result: str, shape_in: list[int], shape_out: list[int]) -> bytes:
-        self._node("Identity", [result], "result")
+    def model(self, result: str, shape_in: Shape, shape_out: Shape, output: str) -> bytes:
+        self._node("Identity", [result], output)
         graph = helper.make_graph(
             self._nodes,
             "rows",
             [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape_in)],
-            [helper.make_tensor_value_info("result", TensorProto.FLOAT, shape_out)],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape_out)],
             list(self._tensors.values()),
         )
         made: ModelProto = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="nasaug",
         )
         return bytes(made.SerializeToString())
 
