@@ -51,13 +51,30 @@ def load_published(state_dict: Mapping[str, Any] | str | Path, arch: Architectur
     if not isinstance(tensors, Mapping):
         raise ValueError("the checkpoint's state_dict is not a mapping of names to tensors")
     net = Network(arch.canonical(), init=None)
-    expected = net.state_dict()
     rename = _row_of_place(tensors, net.arch)
-    found: dict[str, Tensor] = {}
-    for name, value in tensors.items():
-        if name.endswith("num_batches_tracked"):
-            continue
-        found[rename(name)] = value
+    found = {
+        rename(name): value
+        for name, value in tensors.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    return fill(net, found)
+
+
+def published_classes(state_dict: Mapping[str, Any]) -> int | None:
+    """How many classes an authors' checkpoint tells apart: the rows of its last matrix; None where
+    it has no matrix."""
+    tensors = state_dict.get("state_dict", state_dict)
+    values = tensors.values() if isinstance(tensors, Mapping) else ()
+    heads = [len(value) for value in values if isinstance(value, Tensor) and value.ndim == 2]
+    return heads[-1] if heads else None
+
+
+def fill(net: Network, found: Mapping[str, Any]) -> Network:
+    """`net`, in eval mode, with the tensors of a foreign checkpoint, by our names in `found`.
+
+    Raises: ValueError saying which are missing, unknown or of another shape.
+    """
+    arch, expected = net.arch, net.state_dict()
     missing = [name for name in expected if name not in found]
     unknown = [name for name in found if name not in expected]
     if missing or unknown:

@@ -1,6 +1,7 @@
 """Data, the one training loop, evaluation, runs. Trains any network for any caller."""
 
 from nasaug.training.datasets import DATASETS, Dataset, ImageArray, load_dataset
+from nasaug.training.described import describe, normalisation
 from nasaug.training.diagnosis import Accuracy, Diagnosis, class_balanced, diagnose
 from nasaug.training.distillation import certainty, distillation
 from nasaug.training.distributed import ALONE, Workers, join_workers
@@ -9,6 +10,7 @@ from nasaug.training.files import read_json_object, write_atomically, write_json
 from nasaug.training.fit import Step, fit, plain_step
 from nasaug.training.gathering import gather
 from nasaug.training.label_cache import CachedTeacher, SoftLabels, soft_labels
+from nasaug.training.libraries import read_state_dict
 from nasaug.training.loaders import (
     Batches,
     calibration_batches,
@@ -29,6 +31,7 @@ from nasaug.training.run import (
     read_facts,
     save_weights,
 )
+from nasaug.training.shipped import shipped_names, shipped_weights
 from nasaug.training.splits import imbalanced
 from nasaug.training.state import State
 from nasaug.training.teachers import OuterTeacher, Teacher, load_teacher
@@ -63,6 +66,7 @@ __all__ = [
     "certainty",
     "check_batch",
     "class_balanced",
+    "describe",
     "diagnose",
     "distillation",
     "evaluate",
@@ -76,16 +80,20 @@ __all__ = [
     "load_dataset",
     "load_teacher",
     "load_weights",
+    "normalisation",
     "open_picture",
     "plain_step",
     "proxy_resolution",
     "read_described",
     "read_facts",
     "read_json_object",
+    "read_state_dict",
     "reestimate_batch_norm",
     "rehearse",
     "relational_loss",
     "save_weights",
+    "shipped_names",
+    "shipped_weights",
     "soft_labels",
     "total_steps",
     "training_batches",

@@ -133,7 +133,7 @@ def _downloaded(load: Callable[[], Any], spec: str) -> nn.Module:
 
 def _from_file(build: Build, path: Path, name: str, classes: int) -> nn.Module:
     """The network with the file's weights. Raises: ValueError if they are not its own."""
-    tensors, metadata = _read(path)
+    tensors, metadata = read_state_dict(path)
     with torch.random.fork_rng(devices=[]):
         net = build(classes)
         own = net.state_dict()
@@ -184,8 +184,14 @@ def _classes(own: torch.Size, wider: torch.Size, found: torch.Size) -> int | Non
     return found[differing[0]] if differing == by_classes else None
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], Any]:
-    """The state dict in a file, and the versions that torch keeps with it. Raises: ValueError."""
+def read_state_dict(path: Path) -> tuple[dict[str, Tensor], Any]:
+    """The state dict in a file, and the versions that torch keeps with it (None where it has none).
+
+    A .safetensors, or a file of torch's, read without running code in it; as it is, or wrapped as
+    training programs do.
+
+    Raises: ValueError for a file that is damaged, would run code or holds something else; OSError.
+    """
     given: Mapping[str, Any]
     if path.suffix == ".safetensors":
         try:

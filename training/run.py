@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +25,9 @@ from nasaug.training.files import (
 )
 
 METADATA = "nasaug"
+FORMAT = 1
+"""Of weights files. It grows when older releases could not read what is written; files of before it
+was written are of format 1 too."""
 
 
 class RunFolder:
@@ -82,10 +86,18 @@ class RunFolder:
 
 
 def save_weights(path: Path, net: Network, facts: Mapping[str, Any] | None = None) -> None:
-    """A network as safetensors, its architecture and `facts` in the file's metadata."""
+    """A network as safetensors. The file's metadata hold its architecture, `facts`, the format and
+    the release of nasaug that wrote it."""
     tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
     # One key, since safetensors writes several in a random order: equal weights are equal files.
-    text = json.dumps({"architecture": net.arch.to_dict(), "facts": dict(facts or {})})
+    text = json.dumps(
+        {
+            "format": FORMAT,
+            "nasaug": importlib.metadata.version("nasaug"),
+            "architecture": net.arch.to_dict(),
+            "facts": dict(facts or {}),
+        }
+    )
     write_atomically(path, safetensors.torch.save(tensors, {METADATA: text}))
 
 
@@ -117,9 +129,18 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    return read_described(
+    described, tensors = read_described(
         path, METADATA, {"architecture"}, "nasaug network: its metadata has no architecture"
     )
+    written = described.get("format", 1)
+    if type(written) is not int or written < 1:
+        raise ValueError(f"{path} is damaged: its format is {written!r}")
+    if written > FORMAT:
+        raise ValueError(
+            f"{path} is of format {written}, written by nasaug {described.get('nasaug')}, but this "
+            f"nasaug reads up to format {FORMAT}; install that release or a newer one"
+        )
+    return described, tensors
 
 
 def read_described(

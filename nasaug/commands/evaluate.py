@@ -28,7 +28,8 @@ def command(
 ) -> None:
     """Judge trained weights on a data set's test part.
 
-    WEIGHTS is a run's folder, a weights.safetensors, or a checkpoint (.pth) of the NetAug authors.
+    WEIGHTS is a run's folder, a weights.safetensors, a checkpoint (.pth) of the NetAug authors, or,
+    where no such path is, the name of weights that nasaug ships: micro_10k, micro_40k.
     """
     from nasaug.pipelines.evaluate import run_evaluation
 

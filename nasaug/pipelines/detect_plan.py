@@ -17,6 +17,7 @@ from nasaug.detection import (
     load_detector,
     take_detector,
 )
+from nasaug.given_weights import given_weights
 from nasaug.netaug import Augmentation
 from nasaug.pipelines.detect_setting import DetectSetting
 from nasaug.pipelines.starting import started_from
@@ -94,13 +95,10 @@ def _begun_with(place: str, detector: Detector, target: Architecture, shown: Arc
 
     Raises: ValueError for weights that are not there, damaged, or of another target.
     """
-    path = Path(place)
-    path = path / "weights.safetensors" if path.is_dir() else path
-    if not path.is_file():
-        raise ValueError(
-            f"--init {place}: {path} does not exist; name the folder of a finished nasaug train or "
-            "nasaug detect train, or a weights file"
-        )
+    try:
+        path = given_weights(place)
+    except ValueError as error:
+        raise ValueError(f"--init {place}: {error}") from None
     if holds_detector(path):
         new = take_detector(detector, target, load_detector(path, shown))
         if not new:

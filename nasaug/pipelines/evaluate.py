@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nasaug.console import emit_json, emit_table, show_log_messages
+from nasaug.console import emit_json, emit_table, say, show_log_messages
+from nasaug.given_weights import given_weights
 from nasaug.pipelines.scores import emit_scores, summary
 from nasaug.setting import choose_device
 from nasaug.supernet import Architecture, Network, load_published, load_target, macs, params
@@ -35,12 +36,14 @@ def run_evaluation(
     keep_caches()
     place = choose_device(device)
     dataset = load_dataset(data, data_dir, download=download)
-    net, facts, path = _load(Path(weights), target, len(dataset.classes))
+    net, facts, path = _load(given_weights(weights), target, len(dataset.classes))
     if net.arch.num_classes != len(dataset.classes):
         raise ValueError(
             f"{path} tells {net.arch.num_classes} classes apart, but {data} has "
             f"{len(dataset.classes)}"
         )
+    if facts.get("classes", list(dataset.classes)) != list(dataset.classes):
+        say(f"the classes of {path} have other names than those of {data}: is it the same data?")
     size = net.arch.resolution if resolution is None else resolution
     if resolution is None and "resolution" in facts:
         size = _side(facts["resolution"], path)
@@ -71,10 +74,6 @@ def run_evaluation(
 
 
 def _load(path: Path, target: str | None, classes: int) -> tuple[Network, dict[str, Any], Path]:
-    if path.is_dir():
-        path = path / "weights.safetensors"
-    if not path.exists():
-        raise ValueError(f"{path} does not exist; name a finished run's folder or a weights file")
     if path.suffix != ".safetensors":
         if target is None:
             raise ValueError(f"{path} does not say what it is of; add --target")

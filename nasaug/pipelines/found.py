@@ -19,6 +19,7 @@ from nasaug.training import (
     Recipe,
     RunFolder,
     calibration_batches,
+    describe,
     reestimate_batch_norm,
     save_weights,
 )
@@ -30,14 +31,14 @@ def winners_name(space: SearchSpace) -> str:
 
 
 def export_found(
-    config: SearchConfig, setting: Setting, supernet: Network, winner: Architecture, run: RunFolder
+    setting: Setting, supernet: Network, winner: Architecture, run: RunFolder
 ) -> dict[str, Any]:
     """Write the winner with inherited weights to the run's `weights.safetensors`; returns how."""
     found = supernet.export(winner)
     batches = calibration_batches(setting.data, setting.view, Recipe().bn_images)
     images = reestimate_batch_norm(found, batches)
-    facts = {"target": winner.name, "data": config.data.name, "init": "inherited"}
-    save_weights(run.weights, found, {**facts, "resolution": setting.view.resolution})
+    facts = {"target": winner.name, "init": "inherited", **describe(setting.data, setting.view)}
+    save_weights(run.weights, found, facts)
     return {"weights": run.weights.name, "bn_images": images}
 
 

@@ -7,14 +7,29 @@ Section 3.4); a finished training can be gone on with by another recipe.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from nasaug.supernet import Architecture, Network, load_published, read_pickle_safely
-from nasaug.training import Batch, Losses, State, Step, load_weights, read_json_object
+from nasaug.given_weights import given_weights
+from nasaug.supernet import (
+    Architecture,
+    Network,
+    load_published,
+    published_classes,
+    read_pickle_safely,
+)
+from nasaug.training import (
+    Batch,
+    Losses,
+    State,
+    Step,
+    load_weights,
+    read_facts,
+    read_json_object,
+)
 
 
 class Start(NamedTuple):
@@ -28,23 +43,20 @@ def started_from(
     place: str, target: Architecture, classes: Sequence[str], generator: torch.Generator
 ) -> Start:
     """`target` with the weights of `place`: a finished run's folder (or the best.json in it), a
-    weights file, or a checkpoint of the NetAug authors' (any file that is no .safetensors).
+    weights file, a checkpoint of the NetAug authors' (any file that is no .safetensors), or the
+    name of weights that come with the package.
 
     `classes` are the names of those to be told apart. Where the weights are for others the
-    classifier is new: that of a fresh network drawn from `generator`. A run knows their names, a
-    file by itself only their number.
+    classifier is new: that of a fresh network drawn from `generator`. Weights of ours say their
+    names, those of older releases by themselves and authors' only their number.
 
     Raises: ValueError if there are none, or they are of another network; the resolution may
         differ.
     """
-    path = Path(place)
-    path = path.parent if path.name == "best.json" else path
-    path = path / "weights.safetensors" if path.is_dir() else path
-    if not path.is_file():
-        raise ValueError(
-            f"--init {place}: {path} does not exist; name a finished run's folder or a weights "
-            "file, or choose fresh or supernet"
-        )
+    try:
+        path = given_weights(place)
+    except ValueError as error:
+        raise ValueError(f"--init {place}: {error}; or choose fresh or supernet") from None
     theirs = load_weights(path) if path.suffix == ".safetensors" else _published(path, target)
     ours = target.canonical()
     difference = _difference(theirs.arch.canonical().with_classes(ours.num_classes), ours)
@@ -93,7 +105,10 @@ def _replaced(theirs: int, names: object, ours: Sequence[str]) -> str | None:
 
 
 def _class_names(weights: Path) -> object:
-    """What the run's metrics say beside its weights; None where there are none."""
+    """What the weights say of themselves, or else the run's metrics beside them; None where neither
+    does."""
+    if weights.suffix == ".safetensors" and "classes" in (facts := read_facts(weights)):
+        return facts["classes"]
     metrics = weights.with_name("metrics.json")
     if weights.name != "weights.safetensors" or not metrics.exists():
         return None
@@ -101,12 +116,11 @@ def _class_names(weights: Path) -> object:
 
 
 def _published(path: Path, target: Architecture) -> Network:
-    """An authors' checkpoint of `target`, for as many classes as its only matrix has rows."""
+    """An authors' checkpoint of `target`, for as many classes as it has."""
     given = read_pickle_safely(path)
-    tensors = given.get("state_dict", given)
-    values = tensors.values() if isinstance(tensors, Mapping) else ()
-    heads = [len(value) for value in values if isinstance(value, torch.Tensor) and value.ndim == 2]
-    return load_published(given, target.with_classes(heads[-1] if heads else target.num_classes))
+    return load_published(
+        given, target.with_classes(published_classes(given) or target.num_classes)
+    )
 
 
 def _difference(theirs: Architecture, ours: Architecture) -> str | None:

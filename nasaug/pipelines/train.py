@@ -21,6 +21,7 @@ from nasaug.training import (
     Judgement,
     RunFolder,
     class_balanced,
+    describe,
     diagnose,
     evaluate,
     fit,
@@ -36,7 +37,18 @@ Judged = dict[str, Judgement]
 
 
 def run_training(config: TrainConfig, out: str | None, resume: bool, as_json: bool) -> None:
-    """Train, export, judge once on the test part, write the result."""
+    """Train, export, judge once on the test part, write the result and show it."""
+    result = train(config, out, resume)
+    if result is None:
+        return
+    if as_json:
+        emit_json(result)
+    else:
+        _show(result)
+
+
+def train(config: TrainConfig, out: str | None, resume: bool) -> dict[str, Any] | None:
+    """The result of a training, done now or before; None in workers that do not write it."""
     show_log_messages()
     setting = prepare(config)
     path = locate_run("train", config, out, resume, setting.group)
@@ -50,12 +62,7 @@ def run_training(config: TrainConfig, out: str | None, resume: bool, as_json: bo
             if run.writes:
                 write_json(run.path / INSIDE, plan.choice)
             result = _trained(config, setting, plan, run, resume)
-    if not setting.group.first:
-        return
-    if as_json:
-        emit_json(result)
-    else:
-        _show(result)
+    return result if setting.group.first else None
 
 
 def _trained(
@@ -101,9 +108,11 @@ def _shipped(
     """Save the target; returns how it and the larger network are judged, and the run's result."""
     calibration = setting.calibration()
     target, bn_images = plan.finished(weights, calibration)
-    facts = {"target": config.target, "data": config.data.name}
-    save_weights(run.weights, target, {**facts, "resolution": setting.view.resolution})
     judged = {"target": _judged(target, setting)}
+    test = judged["target"]["test"]
+    facts = {"target": config.target, "data": config.data.name}
+    known = describe(setting.data, setting.view) | {"top1": test.top1, "top5": test.top5}
+    save_weights(run.weights, target, {**known, **facts})
     if plan.augmented:
         largest = weights.export()
         reestimate_batch_norm(largest, calibration)
