@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         SearchSpace,
         load_published,
         load_target,
+        load_torchvision,
         macs,
         params,
     )
@@ -62,6 +63,7 @@ __all__ = [
     "load_dataset",
     "load_published",
     "load_target",
+    "load_torchvision",
     "load_weights",
     "macs",
     "netaug_step",

@@ -1,7 +1,7 @@
 """The entry point: runs a command and turns its errors into messages and exit codes.
 
-0 done; 1 failed (full disk, training that diverged); 2 bad use or bad input; 130 interrupted. Set
-NASAUG_DEBUG=1 for the traceback behind a message.
+0 done; 1 failed (full disk, training that diverged, a network that does not fit); 2 bad use or bad
+input; 130 interrupted. Set NASAUG_DEBUG=1 for the traceback behind a message.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
     try:
-        cli.main(arguments, prog_name="nasaug", standalone_mode=False)
+        # Where a command ends by context.exit(code), click hands that code back.
+        code = cli.main(arguments, prog_name="nasaug", standalone_mode=False)
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
@@ -53,7 +54,7 @@ def run(arguments: list[str]) -> int:
         if not isinstance(error, TrainingFailed):
             raise
         return _failure(str(error), FAILED)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _failure(message: str, code: int) -> int:

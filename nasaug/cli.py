@@ -18,8 +18,11 @@ COMMANDS = {
     "contrast": "Put OFA and NetAug beside each other: seven ways to one small network.",
     "methods": "List training methods and what goes together.",
     "detect": "Train, judge and use a detector on a target.",
+    "import": "Make weights of other programs' networks ours.",
     "evaluate": "Judge trained weights on a data set's test part.",
+    "export": "Export a trained network: plain PyTorch, ONNX, ExecuTorch, LiteRT; int8.",
     "macs": "Count a network's MACs and parameters.",
+    "memory": "Say whether a network fits: activation memory and flash, row by row.",
     "targets": "List the networks that have a name.",
     "space": "Describe the search space around a target, or a table of choices.",
     "latency-table": "Measure what every row of a search space costs on this machine.",
@@ -27,6 +30,8 @@ COMMANDS = {
     "dashboard": "Open a search's study in the Optuna dashboard.",
     "report": "Write a search's report, one self-contained HTML page.",
 }
+# Where the module of a command is not called as it is.
+MODULES = {"import": "import_weights"}
 
 
 class LazyGroup(click.Group):
@@ -38,7 +43,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        name = cmd_name.replace("-", "_")
+        name = MODULES.get(cmd_name, cmd_name.replace("-", "_"))
         module = importlib.import_module(f"nasaug.commands.{name}")
         command: click.Command = module.command
         return command

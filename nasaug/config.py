@@ -92,6 +92,7 @@ class SupernetConfig(RunConfig):
     budget_from: Annotated[int | None, optional(parse_budget)] = None
     max_params: Annotated[int | None, optional(lambda t: parse_budget(t, "parameters"))] = None
     max_memory: Annotated[int | None, optional(parse_memory)] = None
+    max_flash: Annotated[int | None, optional(parse_memory)] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -135,6 +136,7 @@ class SupernetConfig(RunConfig):
             least_macs=self.budget_from,
             params=self.max_params,
             memory=self.max_memory,
+            flash=self.max_flash,
         )
 
     def make_target(self, classes: int) -> Architecture:

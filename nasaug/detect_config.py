@@ -80,9 +80,9 @@ class HelpersSection(Section):
 class DetectConfig(RunConfig):
     """`nasaug detect train`: a detector on `target`, alone (baseline) or with NetAug's helpers.
 
-    `init` is a run of nasaug train, or a weights file, that the target starts from; without it
-    weights are fresh. `style` is how mAP is counted: voc (AP50) or coco (0.50:0.95); None: as the
-    data's own benchmark does.
+    `init` is a run of nasaug train or nasaug detect train, or a weights file, to start from;
+    without it weights are fresh. `style` is how mAP is counted: voc (AP50) or coco (0.50:0.95);
+    None: as the data's own benchmark does.
     """
 
     # Its pictures have boxes: another section, of which nothing is read as one of the other kind.

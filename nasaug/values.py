@@ -26,7 +26,7 @@ def known_sampler(name: str) -> str:
     return name
 
 
-OBJECTIVES = ("accuracy", "help", "macs", "params", "memory", "latency")
+OBJECTIVES = ("accuracy", "help", "macs", "params", "memory", "flash", "latency")
 
 
 def known_objectives(given: Any) -> Any:

@@ -31,7 +31,7 @@ from nasaug.search.workers import (
 )
 from nasaug.supernet import SearchSpace
 
-COSTS = ("macs", "params", "memory", "latency")
+COSTS = ("macs", "params", "memory", "flash", "latency")
 """Objectives that are minimised, and need no judging."""
 
 

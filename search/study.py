@@ -96,7 +96,7 @@ def search(
     interrupted are run again. `name` is the study's. An architecture is evaluated once: a repeated
     one costs nothing. `watch(judged, trials, best)` is called after every trial.
 
-    `objectives`: costs (macs, params, memory, latency) are minimised, the others maximised;
+    `objectives`: costs (macs, params, memory, flash, latency) are minimised, the others maximised;
     `evaluate` returns the values of the others, in their order. `race(candidate, incumbents)` may
     return an interim accuracy instead of None: the candidate is then out of reach and pruned; it is
     for a single objective.

@@ -7,6 +7,7 @@ from nasaug.supernet.choices import Value
 from nasaug.supernet.costs import (
     RowCost,
     count_with_fvcore,
+    flash_size,
     macs,
     macs_at,
     params,
@@ -14,13 +15,20 @@ from nasaug.supernet.costs import (
     row_costs,
     shared_macs,
 )
+from nasaug.supernet.fitting import Fit, check_fit, in_kb
 from nasaug.supernet.graph import Edge
 from nasaug.supernet.limits import Infeasible, Limits
+from nasaug.supernet.memory import row_flash
 from nasaug.supernet.names import did_you_mean
 from nasaug.supernet.network import Network, Output
 from nasaug.supernet.noise import Noise
 from nasaug.supernet.norms import ElasticNorm, synchronise_batch_norm
-from nasaug.supernet.published import load_published, read_pickle_safely
+from nasaug.supernet.published import (
+    fill,
+    load_published,
+    published_classes,
+    read_pickle_safely,
+)
 from nasaug.supernet.quantised import Bits
 from nasaug.supernet.region import ChoicePath, Count, Region
 from nasaug.supernet.rows import (
@@ -39,6 +47,7 @@ from nasaug.supernet.space import SearchSpace
 from nasaug.supernet.spaces import load_space, space_names
 from nasaug.supernet.streams import sort_features
 from nasaug.supernet.targets import Factors, load_target, published_factors, target_names
+from nasaug.supernet.torchvision_weights import load_torchvision, torchvision_networks
 
 __all__ = [
     "Architecture",
@@ -51,6 +60,7 @@ __all__ = [
     "Edge",
     "ElasticNorm",
     "Factors",
+    "Fit",
     "GlobalAvgPool",
     "Infeasible",
     "InvertedResidual",
@@ -68,26 +78,34 @@ __all__ = [
     "Value",
     "at_slope",
     "boost",
+    "check_fit",
     "contract",
     "count_with_fvcore",
     "did_you_mean",
     "embed",
+    "fill",
+    "flash_size",
+    "in_kb",
     "is_boosted",
     "load_published",
     "load_space",
     "load_target",
+    "load_torchvision",
     "macs",
     "macs_at",
     "params",
     "peak_memory",
+    "published_classes",
     "published_factors",
     "read_pickle_safely",
     "round_channels",
     "row_costs",
+    "row_flash",
     "shared_macs",
     "sort_channels",
     "sort_features",
     "space_names",
     "synchronise_batch_norm",
     "target_names",
+    "torchvision_networks",
 ]

@@ -1,4 +1,4 @@
-"""What a network costs: MACs, parameters, peak activation memory.
+"""What a network costs: MACs, parameters, peak activation memory, flash.
 
 MACs are the multiply-accumulates of convolutions and linear layers, batch 1, at the architecture's
 own resolution, as the papers quote them. The closed form here is proven equal to fvcore by the
@@ -14,49 +14,37 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from nasaug.supernet.architecture import Architecture
-from nasaug.supernet.leaves import BoostedLeaf
+from nasaug.supernet.memory import row_flash, row_memory
 from nasaug.supernet.rows import NESTED, GlobalAvgPool, Row, Skip
 
 
 @dataclass(frozen=True)
 class RowCost:
-    """Costs of one row, batch 1; `memory` is its peak of int8 activations in bytes."""
+    """Costs of one row, batch 1. `memory` is its peak of int8 activations in bytes, nothing in
+    place, `memory_in_place` with what can be; `flash` the bytes of its int8 weights."""
 
     macs: int
     params: int
     memory: int
+    memory_in_place: int
+    flash: int
 
 
 @lru_cache(maxsize=65536)
 def row_cost(row: Row, in_channels: int, size: int) -> RowCost:
-    """Costs of `row` reading (in_channels, size, size).
-
-    Memory: while a leaf runs, its input and its output are alive, and so is the row's own input if
-    it is added later (a shortcut convolution and then the sum run last). One byte a value, nothing
-    in place.
-    """
-    macs = params = memory = 0
-    alive, side = in_channels * size**2, size
-    held = alive if row.residual else 0
-    for index, leaf in enumerate(row.leaves(in_channels)):
+    """Costs of `row` reading (in_channels, size, size); see `memory.py` for the last three."""
+    macs = params = 0
+    side = size
+    for leaf in row.leaves(in_channels):
         macs += leaf.macs(side)
         params += leaf.params
-        before, side = side, leaf.out_size(side)
-        output = leaf.out_channels * side**2
-        peak = alive + output
-        if isinstance(leaf, BoostedLeaf):
-            peak = leaf.peak(before, keep=bool(held) and index == 0)
-        memory = max(memory, peak + (held if index else 0))
-        alive = output
+        side = leaf.out_size(side)
     shortcut = row.shortcut(in_channels)
     if shortcut is not None:
         macs += shortcut.macs(size)
         params += shortcut.params
-        result = shortcut.out_channels * side**2
-        memory, held = max(memory, held + alive + result), result
-    if row.residual:
-        memory = max(memory, held + 2 * alive)
-    return RowCost(macs, params, memory)
+    memory = row_memory(row, in_channels, size)
+    return RowCost(macs, params, memory.plain, memory.in_place, row_flash(row, in_channels))
 
 
 def row_costs(arch: Architecture) -> list[RowCost]:
@@ -110,9 +98,24 @@ def params(arch: Architecture) -> int:
     return sum(cost.params for cost in row_costs(arch))
 
 
-def peak_memory(arch: Architecture) -> int:
-    """Peak activation memory of int8 inference in bytes, row by row, nothing in place."""
-    return max(cost.memory for cost in row_costs(arch))
+def peak_memory(arch: Architecture, in_place: bool = False, bytes_each: int = 1) -> int:
+    """Peak activation memory of inference in bytes, batch 1: the largest of any row's.
+
+    Nothing is in place unless `in_place`; `bytes_each` is 1 for int8 and 4 for float32.
+    """
+    rows = row_costs(arch)
+    return bytes_each * max(row.memory_in_place if in_place else row.memory for row in rows)
+
+
+def flash_size(arch: Architecture, bits: int = 8) -> int:
+    """Bytes of the weights as shipped, norms folded into them. `bits` 8: int8, with an int32 bias
+    and a float32 scale for every output channel; 32: float32. The graph, the program and its
+    runtime are not counted.
+
+    Raises: ValueError for other bits.
+    """
+    rows = zip(arch.rows, arch.widths_in, strict=True)
+    return sum(row_flash(row, width, bits) for row, width in rows)
 
 
 def count_with_fvcore(arch: Architecture) -> dict[str, int]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from nasaug.supernet.bounds import Bounded
 from nasaug.supernet.graph import Edge, Node
 
-CELLS = {0: 1, 1: 4096, 2: 384, 3: 64}
+CELLS = {0: 1, 1: 4096, 2: 384, 3: 64, 4: 24}
 """Quanta a resource, by the number of resources: a node's table stays below 3 MB."""
 EXACT_WORK = 5 * 10**9
 EXACT_TOTAL = 1e30

@@ -23,7 +23,7 @@ Price = Callable[[Row, int, int], int]
 class Edge:
     """One choice at one node. `choice` is its index among the row's choices; costs at batch 1.
 
-    memory: bytes; latency: nanoseconds, 0 where the space has no price.
+    memory, flash: bytes; latency: nanoseconds, 0 where the space has no price.
     """
 
     choice: int
@@ -32,6 +32,7 @@ class Edge:
     macs: int
     params: int
     memory: int
+    flash: int
     latency: int
 
 
@@ -101,7 +102,7 @@ def _expand(
             head = heads.setdefault(key, Node(*key))
             cost = row_cost(made, node.width, size)
             latency = price(made, node.width, size) if price is not None else 0
-            edge = Edge(index, made, head, cost.macs, cost.params, cost.memory, latency)
+            edge = Edge(index, made, head, cost.macs, cost.params, cost.memory, cost.flash, latency)
             distinct[made] = edge
             node.edges.append(edge)
         node.table.append(distinct[made])

@@ -36,14 +36,14 @@ class ConvLeaf:
         return (size - 1) // self.stride + 1
 
     def macs(self, size: int) -> int:
-        return self.out_size(size) ** 2 * self._weights
+        return self.out_size(size) ** 2 * self.weights
 
     @property
     def params(self) -> int:
-        return self._weights + 2 * self.out_channels * self.norm + self.out_channels * self.bias
+        return self.weights + 2 * self.out_channels * self.norm + self.out_channels * self.bias
 
     @property
-    def _weights(self) -> int:
+    def weights(self) -> int:
         return self.kernel**2 * (self.in_channels // self.groups) * self.out_channels
 
 
@@ -95,15 +95,6 @@ class BoostedLeaf:
     @property
     def params(self) -> int:
         return sum(part.params for part in self.parts)
-
-    def peak(self, size: int, keep: bool) -> int:
-        """Values alive at once while it runs, its input among them; `keep`: it is needed later."""
-        area = self.out_size(size) ** 2
-        read, made = self.conv.in_channels * size**2, self.conv.out_channels * area
-        hidden = self.ratio * self.conv.in_channels * area
-        kept = read if keep or self.shortcut else 0
-        with_sum = read + 2 * made if self.shortcut else 0
-        return max(read + hidden, kept + 2 * hidden, kept + hidden + made, with_sum)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-ADDITIVE = ("macs", "params", "latency")
+ADDITIVE = ("macs", "params", "flash", "latency")
 """Costs of a path that are sums over its rows; peak memory is the maximum over them."""
 
 
@@ -17,7 +17,8 @@ class Limits:
     """Hard limits, batch 1, at the deployment resolution; None is no limit.
 
     macs, least_macs: multiply-accumulates, a band when both are given; params: parameters; memory:
-    bytes, the peak of int8 activations (`peak_memory`); latency: nanoseconds, of a priced space.
+    bytes, the peak of int8 activations, nothing in place (`peak_memory`); flash: bytes of int8
+    weights (`flash_size`); latency: nanoseconds, of a priced space.
 
     Raises: ValueError for a limit below 1 and for a band that is upside down.
     """
@@ -26,6 +27,7 @@ class Limits:
     least_macs: int | None = None
     params: int | None = None
     memory: int | None = None
+    flash: int | None = None
     latency: int | None = None
 
     def __post_init__(self) -> None:
@@ -59,6 +61,7 @@ class Limits:
             "macs": "at most {:,} MACs",
             "params": "at most {:,} parameters",
             "memory": "at most {:,} bytes of memory",
+            "flash": "at most {:,} bytes of flash",
             "latency": "at most {:,} ns",
         }
         given = self.given

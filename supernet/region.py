@@ -22,8 +22,13 @@ from nasaug.supernet.pareto import least_together
 WITNESS_DRAWS = 20_000
 ESTIMATE_DRAWS = 10_000
 WALKS = 100
-WORDS = {"macs": "MACs", "params": "parameters", "latency": "ns"}
-OPTIONS = {"macs": "budget", "params": "max-params", "latency": "max-latency"}
+WORDS = {"macs": "MACs", "params": "parameters", "flash": "bytes of flash", "latency": "ns"}
+OPTIONS = {
+    "macs": "budget",
+    "params": "max-params",
+    "flash": "max-flash",
+    "latency": "max-latency",
+}
 
 ChoicePath = tuple[int, ...]
 Pick = Callable[[int, list[Edge]], Edge]

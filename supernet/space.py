@@ -182,6 +182,10 @@ class SearchSpace:
         """Peak activation memory of int8 inference in bytes."""
         return max(edge.memory for edge in self.edges_of(path))
 
+    def flash(self, path: ChoicePath) -> int:
+        """Bytes of its int8 weights as shipped."""
+        return sum(edge.flash for edge in self.edges_of(path))
+
     def latency(self, path: ChoicePath) -> int:
         """Nanoseconds. Raises: ValueError for a space without a price."""
         if not self.is_priced:
@@ -189,8 +193,9 @@ class SearchSpace:
         return sum(edge.latency for edge in self.edges_of(path))
 
     def costs(self, path: ChoicePath) -> dict[str, int]:
-        """macs, params, memory, and latency where the space is priced."""
-        costs = {"macs": self.macs(path), "params": self.params(path), "memory": self.memory(path)}
+        """macs, params, memory, flash, and latency where the space is priced."""
+        costs = {"macs": self.macs(path), "params": self.params(path)}
+        costs |= {"memory": self.memory(path), "flash": self.flash(path)}
         return costs | ({"latency": self.latency(path)} if self.is_priced else {})
 
     def latencies_digest(self) -> str | None:
@@ -294,6 +299,7 @@ class SearchSpace:
                         macs=edge.macs,
                         params=edge.params,
                         memory=edge.memory,
+                        flash=edge.flash,
                         latency=edge.latency,
                     )
         return graph

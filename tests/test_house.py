@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "supernet": set[str](),
     "devices": {"supernet"},
+    "export": {"supernet", "training", "devices"},
     "training": {"supernet"},
     "search": {"supernet", "training"},
     "netaug": {"supernet", "training"},

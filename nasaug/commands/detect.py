@@ -63,7 +63,7 @@ def scenes(
 @command.command("train")
 @shared_options
 @click.option("--method", help="baseline (the target alone) or netaug (with helpers).")
-@click.option("--init", help="A run of nasaug train, or a weights file, to start from.")
+@click.option("--init", help="A run of train or detect train, or a weights file, to start from.")
 @click.option("--size", type=int, help="Side of the pictures as the detector reads them.")
 @click.option("--style", help="How mAP is counted, voc or coco; default: as the data's name says.")
 def train(

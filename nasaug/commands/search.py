@@ -16,13 +16,14 @@ from nasaug.cli import shared_keys, shared_options
 @click.option("--budget", help="MACs of what is searched for: 300M, or a band 200M..300M.")
 @click.option("--max-params", help="Its parameters, e.g. 2M.")
 @click.option("--max-memory", help="Its peak int8 activation memory, e.g. 256KB.")
+@click.option("--max-flash", help="Its int8 weights as shipped, e.g. 1MB.")
 @click.option("--max-latency", help="Its latency by the table, e.g. 20ms.")
 @click.option("--latency-table", help="A CSV file of nasaug latency-table.")
 @click.option(
     "--objectives",
     "--objective",
     "objectives",
-    help="accuracy, help or both; with macs, params, memory or latency: a Pareto front.",
+    help="accuracy, help or both; with macs, params, memory, flash or latency: a Pareto front.",
 )
 @click.option("--trials", type=int, help="Candidates to judge.")
 @click.option("--sampler", help="evolution, tpe, nsga2 or random.")
@@ -57,6 +58,7 @@ def command(
         "budget",
         "max_params",
         "max_memory",
+        "max_flash",
         "max_latency",
         "latency_table",
         "objectives",

@@ -18,6 +18,7 @@ from nasaug.cli import json_option
 @click.option("--budget", help="How many members fit: 60M, or a band 200M..300M.")
 @click.option("--max-params", help="As for search.")
 @click.option("--max-memory", help="As for search.")
+@click.option("--max-flash", help="As for search.")
 @click.option("--max-latency", help="As for search.")
 @click.option("--latency-table", help="As for search.")
 @click.option("--picture", type=click.Path(dir_okay=False), help="Draw the space: out.svg or .png.")

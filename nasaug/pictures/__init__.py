@@ -3,6 +3,7 @@
 from nasaug.pictures.architecture import architecture_figure, draw_architecture
 from nasaug.pictures.canvas import inline_svg, render, save_picture
 from nasaug.pictures.equal import Gap, Line, equal_figure
+from nasaug.pictures.memory import draw_memory, memory_figure
 from nasaug.pictures.plots import (
     Point,
     Quantity,
@@ -22,11 +23,13 @@ __all__ = [
     "architecture_figure",
     "cost_figure",
     "draw_architecture",
+    "draw_memory",
     "draw_space",
     "equal_figure",
     "history_figure",
     "importance_figure",
     "inline_svg",
+    "memory_figure",
     "pareto_front",
     "render",
     "save_picture",

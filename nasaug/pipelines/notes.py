@@ -18,9 +18,9 @@ READING = """\
   last. `nasaug report` shows the share of the variance that each decision explains instead.
 - **Slice and contour plots**: a decision's values against the judgement. Decisions of a row that is
   absent stand at their first value.
-- **Trials**: user attributes `macs`, `params`, `memory` (bytes), `latency` (ns, where a table was
-  given), `feasible`. Nothing over the limits was ever evaluated. Pruned trials were dropped early,
-  on a part of the validation images. The best trials carry a picture (artifact).
+- **Trials**: user attributes `macs`, `params`, `memory`, `flash` (bytes), `latency` (ns, where a
+  table was given), `feasible`. Nothing over the limits was ever evaluated. Pruned trials were
+  dropped early, on a part of the validation images. The best trials carry a picture (artifact).
 """
 
 

@@ -22,7 +22,7 @@ from nasaug.yaml_files import read_yaml
 NEW, AUTO = "new", "auto"
 # A search's keys that its supernet depends on, and those of the data that only say where it lies.
 MAKING = ("direction", "resolution", "in_channels", "data", "train", "space", "supernet")
-LIMITS = ("budget", "budget_from", "max_params", "max_memory")
+LIMITS = ("budget", "budget_from", "max_params", "max_memory", "max_flash")
 WHERE = ("data.dir", "data.download", "data.workers")
 
 
@@ -35,8 +35,9 @@ class AloneRecipe(Recipe):
 class RankConfig(SupernetConfig):
     """`nasaug rank-check`. `alone` is the recipe of the candidates, `train` and `supernet` those of
     the supernet; `supernet_from` is auto (the newest search's with these keys, else new), new, or a
-    search's folder. `budget` (MACs, or a band), `max_params` and `max_memory` (bytes) limit the
-    candidates; None is that search's own limit. Its limit on latency, if any, is not looked at."""
+    search's folder. `budget` (MACs, or a band), `max_params`, `max_memory` and `max_flash` (bytes)
+    limit the candidates; None is that search's own limit. Its limit on latency, if any, is not
+    looked at."""
 
     n: int = Field(12, le=10_000)
     bands: int = Field(4, ge=1)
@@ -87,7 +88,7 @@ def as_searched(config: RankConfig, folder: Path) -> RankConfig:
             merged[section][name] = getattr(config.data, name)
     if config.budget is None:
         merged |= {key: saved[key] for key in ("budget", "budget_from")}
-    for key in ("max_params", "max_memory"):
+    for key in ("max_params", "max_memory", "max_flash"):
         if merged[key] is None:
             merged[key] = saved[key]
     return RankConfig.model_validate(merged)

@@ -28,6 +28,7 @@ QUANTITIES = {
     "macs": Quantity("MACs", lambda value: format_macs(round(value))),
     "params": Quantity("parameters", lambda value: f"{value:,.0f}"),
     "memory": Quantity("peak int8 memory (KB)", lambda value: f"{value / 1024:,.1f}"),
+    "flash": Quantity("int8 flash (KB)", lambda value: f"{value / 1024:,.1f}"),
     "latency": Quantity("predicted latency (ms)", lambda value: f"{value / 1e6:,.3f}"),
     "accuracy": Quantity(
         "validation top-1 (%)",

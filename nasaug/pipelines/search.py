@@ -187,7 +187,7 @@ def _written(
         best["accuracy"] = inherited_accuracy(setting, supernet)(space.embed(winner))
     exported: dict[str, Any] = {"target": config.target}
     if config.direction == "down":
-        exported = export_found(config, setting, supernet, winner, run)
+        exported = export_found(setting, supernet, winner, run)
         summary["weights"] = str(run.weights)
     result = {
         "direction": config.direction,
@@ -259,10 +259,13 @@ def _show(config: SearchConfig, space: SearchSpace, best: dict[str, Any]) -> Non
         ("macs", "MACs", "{:,}".format),
         ("params", "parameters", "{:,}".format),
         ("memory", "memory (KB)", lambda value: f"{value / 1024:,.0f}"),
+        ("flash", "flash (KB)", lambda value: f"{value / 1024:,.0f}"),
         ("latency", "latency (ms)", lambda value: f"{value / 1e6:.3f}"),
     ]
     rows = best["front" if several else "top"]
-    columns = [column for column in shown if rows[0].get(column[0]) is not None]
+    # Flash follows the parameters closely: it is shown to those who asked about it.
+    hidden = {"flash"} - {*config.limits.given, *config.objectives}
+    columns = [one for one in shown if one[0] not in hidden and rows[0].get(one[0]) is not None]
     whose = f"in {space.name}" if space.is_table else f"for {space.name}"
     title = (
         f"Pareto front of {', '.join(config.objectives)} {whose}"

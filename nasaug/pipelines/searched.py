@@ -22,7 +22,7 @@ from nasaug.training import load_weights
 from nasaug.workspace import folders_near, read_best
 from nasaug.yaml_files import read_yaml
 
-COSTS = ("macs", "params", "memory", "latency")
+COSTS = ("macs", "params", "memory", "flash", "latency")
 
 
 @dataclass(frozen=True)

@@ -235,6 +235,7 @@ def test_mistakes(
         (["search", "--objectives", "latency"], ["latency_table", "nasaug latency-table"]),
         (["search", "--budget", "3M..2M"], ["from the lower to the higher", "'3M..2M'"]),
         (["search", "--max-memory", "12QB"], ["max_memory", "256KB", "'12QB'"]),
+        (["search", "--max-flash", "1XB"], ["max_flash", "256KB", "'1XB'"]),
         (["search", "--max-params", "many"], ["max_params", "a number of parameters", "'many'"]),
         (["search", "--set", "supernet.method=sandwitch"], ["'sandwitch'", "'sandwich'"]),
         (["search", "--workers", "0"], ["workers must be greater than or equal to 1", "0"]),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nasaug.cli import COMMANDS
+from nasaug.cli import COMMANDS, MODULES
 
 Nasaug = Callable[..., Any]
 HEAVY = ("torch", "matplotlib", "optuna", "pydantic", "networkx", "yaml", "rich", "fvcore", "numpy")
@@ -38,7 +38,7 @@ def test_every_command_explains_itself(name: str, flag: str, nasaug: Nasaug) -> 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_says_what_the_command_says(name: str) -> None:
-    module = name.replace("-", "_")
+    module = MODULES.get(name, name.replace("-", "_"))
     command = importlib.import_module(f"nasaug.commands.{module}").command
     assert command.name == name
     summary, _, _ = COMMANDS[name].rstrip(".").partition(":")

@@ -334,17 +334,18 @@ def test_a_damaged_configuration_of_the_search_is_named(nasaug: Nasaug, here: Pa
 def test_the_limits_of_the_search_hold_unless_others_are_given(here: Path) -> None:
     saved = here / "searched" / "config.yaml"
     own = yaml.safe_load(saved.read_text())
-    saved.write_text(yaml.safe_dump({**own, "budget_from": 1_000_000, "max_memory": 30_000}))
+    limited = {"budget_from": 1_000_000, "max_memory": 30_000, "max_flash": 90_000}
+    saved.write_text(yaml.safe_dump({**own, **limited}))
 
     def limits(**keys: Any) -> Limits:
         asked = load_config(RankConfig, None, [], {"target": "micro_10k", **keys})
         return as_searched(asked, here / "searched").limits
 
-    assert limits() == Limits(macs=2_000_000, least_macs=1_000_000, memory=30_000)
-    assert limits(budget="3M") == Limits(macs=3_000_000, memory=30_000)
+    assert limits() == Limits(macs=2_000_000, least_macs=1_000_000, memory=30_000, flash=90_000)
+    assert limits(budget="3M") == Limits(macs=3_000_000, memory=30_000, flash=90_000)
     assert limits(budget="1M..3M").least_macs == 1_000_000
-    assert limits(max_memory="20KB", max_params="50K") == Limits(
-        macs=2_000_000, least_macs=1_000_000, memory=20_480, params=50_000
+    assert limits(max_memory="20KB", max_params="50K", max_flash="1KB") == Limits(
+        macs=2_000_000, least_macs=1_000_000, memory=20_480, params=50_000, flash=1024
     )
 
 

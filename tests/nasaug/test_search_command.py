@@ -38,7 +38,7 @@ def test_json_agrees_with_the_file(
         "search", *quick, "--budget=2M", "--trials=3", "--out=searched", "--resume", "--json"
     )
     facts = json.loads(done.out.splitlines()[-1])
-    keys = ("macs", "params", "memory", "accuracy", "architecture")
+    keys = ("macs", "params", "memory", "flash", "accuracy", "architecture")
     assert facts["best"] == {key: best[key] for key in keys}
     assert facts["budget_macs"] == best["budget_macs"]
 

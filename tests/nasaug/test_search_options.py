@@ -17,13 +17,13 @@ from nasaug.config import SearchConfig, load_config
 from nasaug.pipelines.judging import make_judging
 from nasaug.search import PairedRace
 from nasaug.setting import prepare
-from nasaug.supernet import Architecture, Network, macs, params, peak_memory
+from nasaug.supernet import Architecture, Network, flash_size, macs, params, peak_memory
 
 Nasaug = Callable[..., Any]
 
 
 def test_search_within_all_limits(nasaug: Nasaug, quick: tuple[str, ...], searched: Path) -> None:
-    limits = ("--budget=1M..2M", "--max-params=60K", "--max-memory=40KB")
+    limits = ("--budget=1M..2M", "--max-params=60K", "--max-memory=40KB", "--max-flash=62KB")
     done = nasaug("search", *quick, *limits, "--trials=4", "--out=limited", "--json")
     assert done.code == 0
     best = json.loads(done.out)["best"]
@@ -31,12 +31,14 @@ def test_search_within_all_limits(nasaug: Nasaug, quick: tuple[str, ...], search
     assert 1_000_000 <= macs(winner) == best["macs"] <= 2_000_000
     assert params(winner) == best["params"] <= 60_000
     assert peak_memory(winner) == best["memory"] <= 40 * 1024
+    assert flash_size(winner) == best["flash"] <= 62 * 1024
     saved = json.loads(Path("limited/best.json").read_text())
     assert saved["limits"] == {
         "macs": 2_000_000,
         "least_macs": 1_000_000,
         "params": 60_000,
         "memory": 40 * 1024,
+        "flash": 62 * 1024,
     }
 
 
@@ -45,6 +47,7 @@ def test_search_within_all_limits(nasaug: Nasaug, quick: tuple[str, ...], search
     [
         (("--max-params=100",), ["max-params must be at least micro_10k's own", "parameters"]),
         (("--max-memory=1KB",), ["max-memory must be at least", "bytes"]),
+        (("--max-flash=1KB",), ["max-flash must be at least micro_10k's own", "bytes of flash"]),
         (("--budget=1G..2G",), ["lower end must be at most", "MACs"]),
         (
             ("--budget=7M..8M", "--max-params=20K"),

@@ -48,6 +48,7 @@ def test_every_candidate_meets_all_limits_and_is_stored_as_judged(
         assert trial.user_attrs["macs"] == space.macs(path)
         assert trial.user_attrs["params"] == space.params(path)
         assert trial.user_attrs["memory"] == space.memory(path)
+        assert trial.user_attrs["flash"] == space.flash(path)
         assert trial.user_attrs["feasible"] is True
         assert all(value <= 0 for value in trial.constraints.values())
         assert set(trial.constraints) == {"macs", "least_macs", "params", "memory"}

@@ -1,5 +1,5 @@
-"""Closed-form costs against independent counters: torch's FlopCounterMode, fvcore, the weights
-themselves, and a simulation of the tensors' lifetimes."""
+"""Closed-form costs against independent counters: torch's FlopCounterMode, fvcore and the weights
+themselves. Memory and flash have `test_memory.py`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from nasaug.supernet import (
     load_target,
     macs,
     params,
-    peak_memory,
     round_channels,
     row_costs,
 )
@@ -105,56 +104,6 @@ def test_costs_add_up_row_by_row(target_name: str) -> None:
     assert len(rows) == len(target.rows)
     assert sum(row.macs for row in rows) == macs(target)
     assert sum(row.params for row in rows) == params(target)
-
-
-def _simulated_peak(arch: Architecture) -> int:
-    """Peak bytes of int8 activations. Every operation makes a new tensor; a tensor lives from the
-    operation that makes it to the last one that reads it."""
-    sizes = [arch.in_channels * arch.resolution**2]
-    operations: list[tuple[list[int], int]] = []
-
-    def run(inputs: list[int], channels: int, side: int) -> int:
-        sizes.append(channels * side**2)
-        operations.append((inputs, len(sizes) - 1))
-        return len(sizes) - 1
-
-    x, side, width = 0, arch.resolution, arch.in_channels
-    for row in arch.canonical().rows:
-        start, start_side = x, side
-        for leaf in row.leaves(width):
-            side = leaf.out_size(side)
-            x = run([x], leaf.out_channels, side)
-        if row.residual:
-            shortcut = row.shortcut(width)
-            if shortcut is not None:
-                start = run([start], shortcut.out_channels, shortcut.out_size(start_side))
-            x = run([start, x], row.out_channels(width), side)
-        width = row.out_channels(width)
-    last_use = {tensor: step for step, (inputs, _) in enumerate(operations) for tensor in inputs}
-    peak, alive = 0, {0}
-    for step, (_, output) in enumerate(operations):
-        alive.add(output)
-        peak = max(peak, sum(sizes[tensor] for tensor in alive))
-        alive = {tensor for tensor in alive if last_use.get(tensor, step) > step}
-    return peak
-
-
-def test_peak_memory_of_published_members_is_the_simulated_one(
-    published: str, members_of: Members
-) -> None:
-    for member in [load_target(published), *members_of(published, 50)]:
-        assert peak_memory(member) == _simulated_peak(member)
-
-
-@pytest.mark.parametrize("name", ["micro_10k", "micro_40k", "resnet50"])
-def test_peak_memory_of_other_targets_is_the_simulated_one(name: str, members_of: Members) -> None:
-    for member in [load_target(name), *members_of(name, 20)]:
-        assert peak_memory(member) == _simulated_peak(member)
-
-
-def test_peak_memory_of_a_residual_block_by_hand() -> None:
-    """mbv2_tiny's peak is its first inverted residual: 48 channels at 72 x 72 in, 36 x 36 out."""
-    assert peak_memory(load_target("mbv2_tiny")) == 48 * 72**2 + 48 * 36**2
 
 
 @given(value=st.fractions(1, 5000), divisor=st.integers(1, 64))

@@ -25,6 +25,7 @@ from nasaug.supernet import (
     Row,
     SearchSpace,
     counting,
+    flash_size,
     load_target,
     macs,
     params,
@@ -77,6 +78,7 @@ def members(space: SearchSpace) -> dict[ChoicePath, Costs]:
             "macs": macs(arch),
             "params": params(arch),
             "memory": peak_memory(arch),
+            "flash": flash_size(arch),
             "latency": sum(_price(*each) for each in sizes),
         }
     assert len(found) == space.count() > 1000
@@ -111,11 +113,14 @@ CASES: list[dict[str, float]] = [
     {"params": 0.1},
     {"memory": 0.3},
     {"latency": 0.05},
+    {"flash": 0.1},
+    {"macs": 0.3, "flash": 0.3, "memory": 0.6},
     {"macs": 0.3, "params": 0.3},
     {"macs": 0.4, "latency": 0.2},
     {"macs": 0.6, "least_macs": 0.5, "params": 0.5},
     {"macs": 0.3, "params": 0.3, "latency": 0.3},
     {"macs": 0.6, "least_macs": 0.3, "params": 0.5, "memory": 0.6, "latency": 0.5},
+    {"macs": 0.6, "params": 0.4, "flash": 0.4, "latency": 0.5},
 ]
 
 
@@ -130,7 +135,7 @@ def test_members_within_limits_are_drawn_uniformly_and_counted(
 ) -> None:
     monkeypatch.setattr(counting, "EXACT_WORK", 10**8)
     if coarse:
-        monkeypatch.setattr(counting, "CELLS", {0: 1, 1: 40, 2: 20, 3: 12})
+        monkeypatch.setattr(counting, "CELLS", {0: 1, 1: 40, 2: 20, 3: 12, 4: 8})
     limits = _limits(members, **shares)
     feasible = _feasible(members, limits)
     assert 3 <= len(feasible) < len(members)
@@ -184,7 +189,7 @@ def test_band_inside_one_step_of_the_costs_is_empty() -> None:
 def test_count_that_is_too_large_to_be_exact_is_estimated_with_an_interval(
     space: SearchSpace, members: dict[ChoicePath, Costs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counting, "CELLS", {0: 1, 1: 40, 2: 20, 3: 12})
+    monkeypatch.setattr(counting, "CELLS", {0: 1, 1: 40, 2: 20, 3: 12, 4: 8})
     monkeypatch.setattr(counting, "EXACT_WORK", 1)
     limits = _limits(members, macs=0.3, params=0.3)
     count = space.priced(_price).within(limits).count()
@@ -227,7 +232,7 @@ def test_every_walk_ends_within_all_limits(
 def test_walk_that_always_ends_outside_gives_way_to_a_draw(
     space: SearchSpace, members: dict[ChoicePath, Costs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counting, "CELLS", {0: 1, 1: 4, 2: 4, 3: 4})
+    monkeypatch.setattr(counting, "CELLS", {0: 1, 1: 4, 2: 4, 3: 4, 4: 4})
     limits = _limits(members, macs=0.3, params=0.02)
     region = space.priced(_price).within(limits)
     path = region.walk(random.Random(0), lambda _, edges: max(edges, key=lambda e: e.params))
@@ -240,6 +245,7 @@ def test_walk_that_always_ends_outside_gives_way_to_a_draw(
         ("macs", "budget", "MACs"),
         ("params", "max-params", "parameters"),
         ("memory", "max-memory", "bytes"),
+        ("flash", "max-flash", "bytes of flash"),
         ("latency", "max-latency", "ns"),
     ],
 )

@@ -206,6 +206,7 @@ def test_unknown_space_offers_the_nearest(wrong: str, words: str) -> None:
         ("macs", "budget", "mine's smallest member's {:,} MACs"),
         ("params", "max-params", "mine's smallest member's {:,} parameters"),
         ("memory", "max-memory", "{:,} bytes"),
+        ("flash", "max-flash", "mine's smallest member's {:,} bytes of flash"),
     ],
 )
 def test_limit_below_the_smallest_member_is_said(

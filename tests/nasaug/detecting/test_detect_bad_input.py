@@ -45,8 +45,7 @@ Nasaug = Callable[..., Any]
         (["--target=mbv9"], "unknown target 'mbv9'"),
         (
             ["--init=nowhere"],
-            "--init nowhere: nowhere does not exist; name the folder of a finished nasaug train or "
-            "nasaug detect train, or a weights file",
+            "--init nowhere: nowhere does not exist; name a finished run's folder or a weights",
         ),
         (["--init=other.safetensors"], "the weights are not of micro_3k, but of micro_10k"),
         (
@@ -108,7 +107,7 @@ def test_a_start_that_cannot_be(
     Path("begun/weights.safetensors").unlink()
     refused(
         nasaug(*arguments, "--init=begun"),
-        "--init begun: begun/weights.safetensors does not exist; name the folder of a finished",
+        "--init begun: begun/weights.safetensors does not exist; name a finished run's",
     )
     assert not Path("here").exists()
 
