@@ -164,7 +164,7 @@ def test_a_cell_ends_when_the_study_that_began_it_is_killed(tmp_path: Path) -> N
         "import os, subprocess, sys, time\n"
         "child = 'import nasaug.comparing.cell as c, time; c.run = lambda a: time.sleep(600); "
         "c.main()'\n"
-        "p = subprocess.Popen([sys.executable, '-c', child, str(os.getpid())])\n"
+        "p = subprocess.Popen([sys.executable, '-c', child, str(os.getpid()), 'train'])\n"
         "print(p.pid, flush=True)\n"
         "time.sleep(600)\n"
     )
