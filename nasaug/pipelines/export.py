@@ -40,7 +40,7 @@ from nasaug.pipelines.export_card import (
 from nasaug.pipelines.export_folder import CARD, CARD_TEXT, new_folder
 from nasaug.pipelines.export_int8 import Quantisation, hits, judged_on, quantised
 from nasaug.pipelines.export_latency import measured
-from nasaug.pipelines.export_qat import FineTuning, fine_tuned
+from nasaug.pipelines.export_qat import FineTuning, check_can_be_tuned, fine_tuned
 from nasaug.pipelines.export_source import Source, Wanted, open_source
 from nasaug.supernet import check_fit
 from nasaug.training import evaluation_batches, keep_caches, write_atomically, write_json
@@ -86,6 +86,7 @@ class Order:
         if self.threads is not None:
             words += ["--latency"]
             given |= {"--threads": self.threads}
+        words += ["--download"] if w.download else []
         words += ["--force"] if w.force else []
         pairs = ((key, str(value)) for key, value in given.items() if value is not None)
         return shlex.join([*words, *(word for pair in pairs for word in pair)])
@@ -93,10 +94,12 @@ class Order:
 
 @dataclass
 class Made:
-    """What an export came to so far: by file, without its ending."""
+    """What an export came to so far: by file, without its ending. `before`: which test images the
+    evaluated network told right."""
 
     checks: dict[str, Check] = field(default_factory=dict)
     int8: list[dict[str, Any]] = field(default_factory=list)
+    before: Tensor | None = None
     runners: dict[str, Runner] = field(default_factory=dict)
 
 
@@ -112,15 +115,18 @@ def run_export(order: Order, as_json: bool) -> None:
     formats = _formats(order)
     source = open_source(order.wanted)
     _check_limits(order, source)
+    if order.tuning is not None:
+        check_can_be_tuned(source, order.wanted)
     out = source.folder / "export" if order.out is None else Path(order.out)
     with new_folder(out, order.wanted.force) as folder:
         model, made = _written(order, source, formats, folder)
-        lossy = [one for one in made.int8 if not one["passed"]]
+        lossy, evaluated = [one for one in made.int8 if not one["passed"]], None
         if lossy and order.tuning is not None:
             for path in folder.iterdir():
                 path.unlink()
-            source = fine_tuned(source, order.wanted, order.tuning)
-            model, made = _written(order, source, formats, folder)
+            evaluated, source = source, fine_tuned(source, order.wanted, order.tuning)
+            # What int8 may lose is of the network that was asked for, not of what became of it.
+            model, made = _written(order, source, formats, folder, made.before)
             lossy = [one for one in made.int8 if not one["passed"]]
         if lossy:
             raise Refused(_too_lossy(lossy[0], order))
@@ -130,6 +136,8 @@ def run_export(order: Order, as_json: bool) -> None:
         card = card_of(
             source, model, formats, folder, made.checks, made.int8, latency, order.command
         )
+        if evaluated is not None:
+            card["training"]["fine_tuned_from"] = evaluated.origin
         write_json(folder / CARD, card)
         write_atomically(folder / CARD_TEXT, markdown_of(card))
     if as_json:
@@ -162,12 +170,19 @@ def _formats(order: Order) -> dict[str, Format]:
 
 
 def _written(
-    order: Order, source: Source, formats: Mapping[str, Format], folder: Path
+    order: Order,
+    source: Source,
+    formats: Mapping[str, Format],
+    folder: Path,
+    before: Tensor | None = None,
 ) -> tuple[Model, Made]:
-    """All files, checked. Raises: Refused for one that differs too much."""
+    """All files, checked; `before` are the hits that int8 is compared with, None those of `source`.
+
+    Raises: Refused for a file that differs too much.
+    """
     folded = fold(source.net, source.view.resolution)
     model = Model.of(folded, source.described())
-    path, made = folder / model.described.name, Made()
+    path, made = folder / model.described.name, Made(before=before)
     shown = _shown(source, order.images)
     reference = logits_of(source.net, shown)
     if not reference.isfinite().all():
@@ -175,7 +190,6 @@ def _written(
             f"{source.folder}: the network's own logits are no finite numbers; its training "
             "diverged: train again, with a lower train.lr"
         )
-    before: Tensor | None = None
     threads = order.threads or torch.get_num_threads()
     for name, form in formats.items():
         form.write(model, path)
@@ -187,10 +201,10 @@ def _written(
         made.checks[label] = check
         if order.int8 is None or form.quantise is None:
             continue
-        if before is None:
-            before = hits(source.net, judged_on(source), "as evaluated")
-            _check_accuracy(source, order.wanted, float(before.mean()))
-        made.int8.append(quantised(source, model, name, form, path, order.int8, before))
+        if made.before is None:
+            made.before = hits(source.net, judged_on(source), "as evaluated")
+            _check_accuracy(source, order.wanted, float(made.before.mean()))
+        made.int8.append(quantised(source, model, name, form, path, order.int8, made.before))
         goal = path.with_name(path.name + INT8)
         label = goal.name + form.endings[0]
         made.runners[label] = run = form.open(goal, threads)
@@ -230,11 +244,14 @@ def _too_far(name: str, check: Check) -> str:
 
 def _too_lossy(one: Mapping[str, Any], order: Order) -> str:
     assert order.int8 is not None
+    tune = "fine-tune with rounded numbers (--qat-epochs 3)"
+    if order.tuning is not None:
+        tune = "fine-tune longer, or at another rate (--qat-epochs, --qat-lr)"
     return (
         f"{one['format']}: int8 has {100 * one['top1_after']:.2f} % top-1 in place of "
         f"{100 * one['top1_before']:.2f} %, and --max-drop allows {order.int8.max_drop:g} points; "
-        "nothing was written. Try another --calibrate or more --calibration images, fine-tune with "
-        "rounded numbers (--qat-epochs 3), or raise --max-drop"
+        "nothing was written. Try another --calibrate or more --calibration images, "
+        f"{tune}, or raise --max-drop"
     )
 
 

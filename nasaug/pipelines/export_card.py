@@ -54,7 +54,7 @@ def card_of(
         "classes": list(described.classes),
         "rows": _rows(arch),
         "training": {
-            "data": source.facts.get("data", source.data.name),
+            "data": source.facts.get("data", "not known"),
             **training,
             "largest": source.inside.get("largest"),
         },
@@ -219,12 +219,20 @@ def _files(folder: Path, formats: Mapping[str, Format], name: str) -> list[dict[
 
 def _versions(formats: Mapping[str, Format]) -> dict[str, str]:
     names = ["nasaug", "torch", "numpy", *(name for f in formats.values() for name in f.versions)]
-    found = {name: importlib.metadata.version(name) for name in dict.fromkeys(names)}
+    found = {name: _version(name) for name in dict.fromkeys(names)}
     if "onnx" in formats:
         from nasaug.devices.onnx_graph import OPSET
 
         found["onnx opset"] = str(OPSET)
     return {"python": platform.python_version(), **found}
+
+
+def _version(name: str) -> str:
+    """Of a package; some are the same module under another name (onnxruntime-gpu)."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def _row(values: Mapping[str, Any]) -> str:

@@ -30,6 +30,28 @@ class FineTuning:
 def fine_tuned(source: Source, wanted: Wanted, asked: FineTuning) -> Source:
     """What comes of it, in the folder qat-... of the run's; one that is there is gone on with.
 
+    Raises: ValueError as `check_can_be_tuned`, and for a folder of that name that holds another.
+    """
+    config = check_can_be_tuned(source, wanted)
+    rate = SHARE_OF_RATE * config.train.lr if asked.lr is None else asked.lr
+    method = "netaug" if asked.helpers else "qat"
+    place = source.folder / f"qat-{method}-e{asked.epochs}-lr{rate:g}"
+    say(f"int8 loses more than is allowed: fine-tuning with rounded numbers, in {place}")
+    keys = _keys(source, config, asked, rate) | {"method": method}
+    try:
+        train(load_config(TrainConfig, None, (), keys), str(place), resume=place.exists())
+    except ValueError as error:
+        if not place.exists():
+            raise
+        raise ValueError(
+            f"{place}, which an earlier fine-tuning made, is of other settings ({error}); remove it"
+        ) from None
+    return open_source(replace(wanted, place=str(place), force=False))
+
+
+def check_can_be_tuned(source: Source, wanted: Wanted) -> TrainConfig:
+    """The configuration of the run to go on with.
+
     Raises: ValueError for weights without a run, whose recipe is not known, and for a pruned run.
     """
     if "method" not in source.config or not source.finished:
@@ -43,13 +65,7 @@ def fine_tuned(source: Source, wanted: Wanted, asked: FineTuning) -> Source:
             f"{source.folder} is pruned, and fine-tuning would fill its zeros; leave --qat-epochs "
             "out, or prune and round in one training (--set quantise.weight_bits=8)"
         )
-    rate = SHARE_OF_RATE * config.train.lr if asked.lr is None else asked.lr
-    method = "netaug" if asked.helpers else "qat"
-    place = source.folder / f"qat-{method}-e{asked.epochs}-lr{rate:g}"
-    say(f"int8 loses more than is allowed: fine-tuning with rounded numbers, in {place}")
-    keys = _keys(source, config, asked, rate) | {"method": method}
-    train(load_config(TrainConfig, None, (), keys), str(place), resume=place.exists())
-    return open_source(replace(wanted, place=str(place), force=False))
+    return config
 
 
 def _keys(source: Source, config: TrainConfig, asked: FineTuning, rate: float) -> dict[str, Any]:
@@ -57,7 +73,7 @@ def _keys(source: Source, config: TrainConfig, asked: FineTuning, rate: float) -
     own = config.model_dump(mode="json")
     recipe = own["train"] | {"epochs": asked.epochs, "lr": rate, "warmup_epochs": 0}
     keys: dict[str, Any] = {key: own[key] for key in KEPT}
-    keys |= {"train": recipe, "init": str(source.folder), "quantise": {}}
+    keys |= {"train": recipe, "init": str(source.folder.resolve()), "quantise": {}}
     if asked.helpers:
         section = own["netaug"] or {}
         decided = ("init", "sort_channels")

@@ -74,8 +74,15 @@ class Source:
         says of itself must not name them."""
         named = self.net.arch.name
         name = named if named in target_names() else "network"
-        mean, std = normalisation(self.data, self.net.arch.in_channels)
+        mean, std = self.normalised_by()
         return Description(name, self.origin, mean, std, self.data.classes)
+
+    def normalised_by(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation of the images that it was trained on: what its weights say, or those
+        of the data where they are of an older release."""
+        if "mean" in self.facts and "std" in self.facts:
+            return tuple(self.facts["mean"]), tuple(self.facts["std"])
+        return normalisation(self.data, self.net.arch.in_channels)
 
 
 def open_source(wanted: Wanted) -> Source:
@@ -90,7 +97,12 @@ def open_source(wanted: Wanted) -> Source:
         raise ValueError(f"{path} is no run's folder and no .safetensors file")
     _refuse_detector(path)
     net, facts = load_weights(path), read_facts(path)
-    data = _data(wanted, {"name": str(facts["data"])} if "data" in facts else {})
+    if "data" not in facts and wanted.data is None:
+        raise ValueError(
+            f"{path} does not say which images it was trained on; name such by --data, to check "
+            "the export on"
+        )
+    data = _data(wanted, {"name": str(facts["data"])} if "data" in facts else None)
     view = _view(net, wanted, facts.get("resolution"))
     return _checked(
         Source(net, data, view, path.parent, f"the file {path.name}", True, facts, {}, {}, {}),
@@ -121,26 +133,30 @@ def _of_run(path: Path, wanted: Wanted) -> Source:
     if run.weights.exists():
         net, facts = load_weights(run.weights), read_facts(run.weights)
     else:
-        net, facts = _of_checkpoint(path, config)
+        net, facts = _of_checkpoint(path, config, wanted)
     if not run.finished:
         origin += ", unfinished"
         say(f"{path} is unfinished; exported is what there is of it")
-    result = {**(run.result() if run.finished else {}), **best}
+    result = _with_numbers(path, {**(run.result() if run.finished else {}), **best})
     inside = read_json_object(path / INSIDE) if (path / INSIDE).exists() else {}
-    view = _view(net, wanted, facts.get("resolution"))
+    view = _view(net, wanted, facts.get("resolution") or result.get("train_resolution"))
     return _checked(
         Source(net, data, view, path, origin, run.finished, facts, result, config, inside), wanted
     )
 
 
-def _of_checkpoint(path: Path, config: dict[str, Any]) -> tuple[Network, dict[str, Any]]:
+def _of_checkpoint(
+    path: Path, config: dict[str, Any], wanted: Wanted
+) -> tuple[Network, dict[str, Any]]:
     """The target as it is at the newest checkpoint, its batch norm re-estimated."""
     newest = load_newest_checkpoint(path / "checkpoint")
     if newest is None or "method" not in config:
         raise ValueError(
             f"{path} has no weights and no checkpoint of a training yet; go on with it by --resume"
         )
-    loaded = load_config(TrainConfig, str(path / "config.yaml"), (), {"device": "cpu"})
+    given = {"device": "cpu", "data.name": wanted.data, "data.dir": wanted.data_dir}
+    given |= {"data.download": wanted.download or None}
+    loaded = load_config(TrainConfig, str(path / "config.yaml"), (), given)
     setting = prepare(loaded)
     plan = make_plan(loaded, setting, path)
     weights = Weights.of(plan.net.to(memory_format=torch.channels_last), loaded.train)
@@ -152,6 +168,15 @@ def _of_checkpoint(path: Path, config: dict[str, Any]) -> tuple[Network, dict[st
     return net.eval(), {**facts, "resolution": setting.view.resolution, "step": newest.step}
 
 
+def _with_numbers(path: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """A run's result. Raises: ValueError for accuracies that are no numbers."""
+    for key in ("top1", "top5", "loss", "accuracy"):
+        value = result.get(key, 0.0)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{path} is damaged: its result says that {key} is {value!r}")
+    return result
+
+
 def _refuse_detector(path: Path) -> None:
     if holds_detector(path):
         raise ValueError(
@@ -160,10 +185,11 @@ def _refuse_detector(path: Path) -> None:
         )
 
 
-def _data(wanted: Wanted, section: dict[str, Any]) -> Dataset:
-    """The run's own images, or those that were asked for in their place."""
+def _data(wanted: Wanted, section: dict[str, Any] | None) -> Dataset:
+    """The run's own images, or those that were asked for in their place; None: it does not say
+    which are its own."""
     try:
-        own = DataSection.model_validate(section)
+        own = DataSection.model_validate(section or {})
     except ValidationError as error:
         raise ValueError(
             f"the run's config.yaml is damaged: data.{error.errors()[0]['loc'][0]} cannot be "
@@ -174,7 +200,7 @@ def _data(wanted: Wanted, section: dict[str, Any]) -> Dataset:
     if folder is None and name == own.name:
         folder = own.dir
     data = load_dataset(name, folder, own.validation, wanted.download, own.imbalance, own.per_class)
-    if name != own.name:
+    if section is not None and name != own.name:
         _check_kind(data, own)
     return data
 
@@ -209,13 +235,19 @@ def _checked(source: Source, wanted: Wanted) -> Source:
             f"the network tells {arch.num_classes} classes apart, but {data.name} has "
             f"{len(data.classes)}; give the --data that it was trained on"
         )
-    metrics = source.folder / "metrics.json"
-    if source.config and metrics.exists():
+    shown = normalisation(data, arch.in_channels)
+    if source.normalised_by() != shown:
+        raise ValueError(
+            f"the network reads images normalised by mean and deviation {source.normalised_by()}, "
+            f"but those of {data.name} are by {shown}; give the --data of its kind"
+        )
+    trained, metrics = source.facts.get("classes"), source.folder / "metrics.json"
+    if trained is None and source.config and metrics.exists():
         trained = read_json_object(metrics).get("classes")
-        if isinstance(trained, list) and trained != list(data.classes):
-            raise ValueError(
-                f"the network was trained on other classes ({', '.join(map(str, trained[:3]))}, "
-                f"...) than {data.name} has ({', '.join(data.classes[:3])}, ...); give the --data "
-                "that it was trained on"
-            )
+    if isinstance(trained, list) and trained != list(data.classes):
+        raise ValueError(
+            f"the network was trained on other classes ({', '.join(map(str, trained[:3]))}, "
+            f"...) than {data.name} has ({', '.join(data.classes[:3])}, ...); give the --data "
+            "that it was trained on"
+        )
     return source

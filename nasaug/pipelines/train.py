@@ -77,6 +77,7 @@ def _trained(
         curves = _curves("", plan.exported(weights, calibration, progress)[0], seen, validation)
         if config.metrics.curves == "both":
             largest = weights.export()
+            largest.round_to(plan.bits)
             reestimate_batch_norm(largest, calibration)
             curves |= _curves("largest_", largest, seen, validation)
         return curves

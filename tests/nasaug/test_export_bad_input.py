@@ -16,7 +16,7 @@ import torch
 from nasaug.export import Folded
 from nasaug.pipelines import export as pipeline
 from nasaug.supernet import Network
-from nasaug.training import load_weights, save_weights
+from nasaug.training import load_weights, read_facts, save_weights
 
 Nasaug = Callable[..., Any]
 Files = Callable[[], dict[str, bytes]]
@@ -86,9 +86,19 @@ def test_bad_input_is_named_and_nothing_is_written(
     assert files_below() == before
 
 
-def test_images_of_other_classes_by_name_are_refused(nasaug: Nasaug, trained: Path) -> None:
-    metrics = json.loads((trained / "metrics.json").read_text())
-    metrics["classes"][0] = "Hat"
+@pytest.mark.parametrize("place", ["weights", "metrics"])
+def test_images_of_other_classes_by_name_are_refused(
+    nasaug: Nasaug, trained: Path, place: str
+) -> None:
+    """Weights of older releases do not say the names; the run's metrics do."""
+    path = trained / "weights.safetensors"
+    facts, metrics = read_facts(path), json.loads((trained / "metrics.json").read_text())
+    names = ["Hat", *facts.pop("classes")[1:]]
+    if place == "weights":
+        facts["classes"] = names
+    else:
+        metrics["classes"] = names
+    save_weights(path, load_weights(path), facts)
     (trained / "metrics.json").write_text(json.dumps(metrics))
     done = nasaug("export", "trained")
     assert done.code == 2
@@ -195,3 +205,31 @@ def test_weights_that_are_not_those_that_were_judged(
     assert f"has weights of {100 * result['top1']:.2f} % top-1, but its result.json" in done.said
     assert "they are not those that were judged" in done.said
     assert files_below() == before
+
+
+def test_images_that_are_normalised_otherwise(nasaug: Nasaug, trained: Path) -> None:
+    """What ships is the normalisation that the network was trained with."""
+    path = trained / "weights.safetensors"
+    save_weights(path, load_weights(path), read_facts(path) | {"mean": [0.4], "std": [0.2]})
+    done = nasaug("export", "trained")
+    assert done.code == 2 and "normalised by mean and deviation ((0.4,), (0.2,))" in done.said
+
+
+def test_weights_that_do_not_say_their_images(nasaug: Nasaug, trained: Path) -> None:
+    path = trained.parent / "alone.safetensors"
+    facts = read_facts(trained / "weights.safetensors")
+    for key in ("data", "mean", "std", "classes"):
+        del facts[key]
+    save_weights(path, load_weights(trained / "weights.safetensors"), facts)
+    done = nasaug("export", str(path))
+    assert done.code == 2 and "does not say which images it was trained on" in done.said
+    done = nasaug("export", str(path), "--data=fashion-mnist-mini", "--out=out", "--json")
+    assert done.code == 0 and done.json["training"]["data"] == "not known"
+
+
+@pytest.mark.parametrize("value", [None, "0.8", True, [0.8]])
+def test_a_result_whose_accuracy_is_no_number(nasaug: Nasaug, trained: Path, value: object) -> None:
+    result = json.loads((trained / "result.json").read_text())
+    (trained / "result.json").write_text(json.dumps(result | {"top1": value}))
+    done = nasaug("export", "trained")
+    assert done.code == 2 and "is damaged: its result says that top1 is" in done.said

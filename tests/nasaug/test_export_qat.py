@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,10 @@ def test_what_is_fine_tuned_is_exported(
     tuned = Path("trained/qat-qat-e1-lr0.003")
     assert done.json["run_dir"] == str(tuned) and done.json["training"]["method"] == "qat"
     assert "--qat-epochs 1 --qat-lr 0.003" in done.json["command"]
+    assert done.json["training"]["fine_tuned_from"] == "the run trained"
+    # What int8 may lose is of the run that was asked for.
+    asked = json.loads(Path("trained/result.json").read_text())["top1"]
+    assert done.json["int8"][0]["top1_before"] == pytest.approx(asked)
     assert load_weights(tuned / "weights.safetensors").arch.name == "micro_10k"
 
 
@@ -109,3 +114,12 @@ def test_refused_before_anything_is_written(
     done = nasaug("export", "trained", *options, "--out=out")
     assert done.code == code and words in done.said, done.err
     assert not Path("out").exists()
+
+
+def test_a_folder_of_another_fine_tuning_is_named(run: Wanted, trained: Path) -> None:
+    """As after the run was moved, whose path it says that it began with."""
+    source = open_source(run)
+    fine_tuned(source, run, FineTuning(1))
+    moved = trained.rename(trained.with_name("moved"))
+    with pytest.raises(ValueError, match=r"qat-qat-.* is of other settings .* remove it"):
+        fine_tuned(open_source(Wanted(str(moved))), Wanted(str(moved)), FineTuning(1))
