@@ -20,6 +20,7 @@ import safetensors
 from torch import Tensor
 
 try:
+    from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 except ImportError:
     raise ImportError(
@@ -73,15 +74,24 @@ def _is_ours(path: Path) -> bool:
 
 def default_settings(target: str) -> dict[str, Any]:
     """What timm knows of a target beforehand; where weights of it are shipped, theirs."""
-    arch = load_target(target)
     shipped = shipped_weights(target)
+    return {
+        **_fresh(target),
+        "interpolation": "bilinear",
+        "first_conv": "blocks.0.conv",
+        "classifier": f"blocks.{len(load_target(target).rows) - 1}.linear",
+        **({} if shipped is None else described(shipped, target)),
+    }
+
+
+def _fresh(target: str) -> dict[str, Any]:
+    """What a target reads and tells apart with fresh weights, whatever shipped ones do."""
+    arch = load_target(target)
     return {
         "input_size": (arch.in_channels, arch.resolution, arch.resolution),
         "num_classes": arch.num_classes,
-        "interpolation": "bilinear",
-        "first_conv": "blocks.0.conv",
-        "classifier": f"blocks.{len(arch.rows) - 1}.linear",
-        **({} if shipped is None else described(shipped, target)),
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
     }
 
 
@@ -102,6 +112,8 @@ def _create(
     file = overlay.get("file") or given.get("file")
     if file is not None:
         overlay = described(file, target) | overlay
+    elif not pretrained:
+        overlay = _fresh(target) | overlay
     if features_only:
         kwargs["kwargs_filter"] = FOR_CLASSIFIERS
     net: Rows = build_model_with_cfg(

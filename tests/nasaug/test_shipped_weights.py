@@ -186,6 +186,23 @@ def test_timm_has_them_as_pretrained(shelf: Path) -> None:
     assert "file" not in default_settings("micro_40k")
 
 
+def test_timm_takes_them_when_asked_only() -> None:
+    """They are of ten classes of grey images; fresh ones are as the target is."""
+    timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'nasaug[timm]'")
+    import nasaug.timm_models  # noqa: F401
+
+    fresh = timm.create_model("nasaug_micro_10k")
+    assert (fresh.num_classes, fresh.blocks[0].conv.weight.shape[1]) == (1000, 3)
+    assert fresh.pretrained_cfg["input_size"] == (3, 28, 28)
+    ours = timm.create_model("nasaug_micro_10k", pretrained=True).eval()
+    assert (ours.num_classes, ours.pretrained_cfg["mean"]) == (10, (0.286,))
+    path = shipped_weights("micro_10k")
+    assert path is not None
+    images = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), load_weights(path)(images))
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 class TestWhatIsShipped:
     @pytest.fixture
