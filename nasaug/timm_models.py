@@ -53,13 +53,33 @@ def described(file: str | Path, target: str) -> dict[str, Any]:
             "file"
         )
     size = facts.get("resolution", arch.resolution)
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"{path} is damaged: it was trained at a resolution of {size!r}")
     cfg: dict[str, Any] = {
+        # Of older releases only weights for images that are shown whole are in the package.
+        "crop_pct": _number(path, "crop", facts.get("crop", 1.0)),
         "file": str(path),
         "input_size": (arch.in_channels, size, size),
         "num_classes": arch.num_classes,
     }
-    cfg |= {key: tuple(facts[key]) for key in ("mean", "std") if key in facts}
-    return cfg | ({"label_names": tuple(facts["classes"])} if "classes" in facts else {})
+    for key in ("mean", "std"):
+        if key in facts:
+            cfg[key] = tuple(_number(path, key, one) for one in _listed(path, key, facts[key]))
+    if "classes" in facts:
+        cfg["label_names"] = tuple(map(str, _listed(path, "classes", facts["classes"])))
+    return cfg
+
+
+def _listed(path: Path, key: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{path} is damaged: its {key} must be a list, but is {value!r}")
+    return value
+
+
+def _number(path: Path, key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{path} is damaged: its {key} must be a number, but is {value!r}")
+    return float(value)
 
 
 def _is_ours(path: Path) -> bool:

@@ -90,6 +90,12 @@ def fill(net: Network, found: Mapping[str, Any]) -> Network:
                 f"the checkpoint is not of {arch.name} with {arch.num_classes} classes: "
                 f"{name} has shape {shape}, expected {tuple(expected[name].shape)}"
             )
+        if value.layout != torch.strided or value.device.type == "meta" or value.is_quantized:
+            raise ValueError(f"{name} must be a dense tensor, but is {value.layout} {value.dtype}")
+        if not value.is_floating_point() or not value.isfinite().all():
+            raise ValueError(f"{name} must hold finite floats, but its numbers are not")
+        if name.endswith("running_var") and (value < 0).any():
+            raise ValueError(f"{name} holds variances, but some of them are negative")
     net.load_state_dict(found)
     return net.eval()
 

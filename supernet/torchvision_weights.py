@@ -244,7 +244,8 @@ def _named(ours: str, unit: Unit, eps: float) -> Tensors:
 def _in_order(key: str) -> list[tuple[bool, int, str]]:
     """Numbers in a name by value, so that features.10 comes after features.9."""
     return [
-        (not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in key.split(".")
+        (not part.isdecimal(), int(part) if part.isdecimal() else 0, part)
+        for part in key.split(".")
     ]
 
 

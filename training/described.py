@@ -5,19 +5,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from nasaug.training.datasets import Dataset
+from nasaug.training.datasets import Dataset, ImageArray
+from nasaug.training.folders import CENTRE
 from nasaug.training.loaders import LUMA
 from nasaug.training.views import View
 
 
 def describe(data: Dataset, view: View) -> dict[str, Any]:
     """Facts for `save_weights`: data (the name), classes (their names in the logits' order),
-    resolution (pixels), mean and std (see `normalisation`)."""
+    resolution (pixels), crop (the share of an image's shorter side that is shown: files are cropped
+    in their middle, arrays are shown whole), mean and std (see `normalisation`)."""
     mean, std = normalisation(data, view.in_channels)
     return {
         "data": data.name,
         "classes": list(data.classes),
         "resolution": view.resolution,
+        "crop": 1.0 if isinstance(data.test, ImageArray) else CENTRE,
         "mean": list(mean),
         "std": list(std),
     }

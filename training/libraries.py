@@ -205,16 +205,24 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], Any]:
         if isinstance(inner, Mapping):
             given = inner
             break
-    others = [str(name) for name, value in given.items() if not isinstance(value, Tensor)]
+    others = [str(name) for name, value in given.items() if not _is_weight(name, value)]
     if others or not given:
         raise ValueError(
-            f"{path} must hold a state dict, names and their tensors, but holds "
+            f"{path} must hold a state dict, names and dense tensors of floats, but holds "
             f"{', '.join(others[:3]) or 'nothing'}"
         )
     metadata = getattr(given, "_metadata", None)
     if all(name.startswith("module.") for name in given):  # as DistributedDataParallel names them
         return {name.removeprefix("module."): value for name, value in given.items()}, None
     return dict(given), metadata
+
+
+def _is_weight(name: object, value: object) -> bool:
+    """Whether it is of a state dict: dense, in memory, of floats (counters are whole numbers)."""
+    if not isinstance(name, str) or not isinstance(value, Tensor):
+        return False
+    dense = value.layout == torch.strided and value.device.type != "meta" and not value.is_quantized
+    return dense and (value.is_floating_point() or name.endswith("num_batches_tracked"))
 
 
 LIBRARIES: dict[str, Library] = {

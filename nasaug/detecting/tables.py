@@ -141,6 +141,15 @@ def _of(one: Row) -> str:
     return "pre-training" if one["size"] is None else f"detector at {one['size']}"
 
 
+def _how_tuned(summary: Row) -> str:
+    if any(one["rates"] for one in summary["tuning"] if one["size"] is not None):
+        return (
+            "Learning rates of detectors were chosen on validation mAP, for every method at every "
+            "size alike, by runs with other seeds, pre-training included."
+        )
+    return "Learning rates of detectors are not tuned: all have the one that was given."
+
+
 def notes(summary: Row) -> list[str]:
     """What a reader of the tables must know, a sentence or two each."""
     style = next((row["style"] for row in summary["rows"] if row["style"]), "coco")
@@ -151,8 +160,7 @@ def notes(summary: Row) -> list[str]:
         "equal epochs, not equal compute; so have all detectors.",
         "Differences are paired by seed (two-sided paired t-test). Holm corrects over methods and "
         "sizes; over methods for the means of each seed over all sizes.",
-        "Learning rates of detectors were chosen on validation mAP, for every method at every size "
-        "alike, by runs with other seeds, pre-training included.",
+        _how_tuned(summary),
         "Fewer MACs: between two curves of mAP over the logarithm of MACs, straight between sizes, "
         "nothing extrapolated; a negative number is so many more. In brackets a 95 % interval of "
         "the bootstrap over seeds; ? is a bound outside of what was measured.",

@@ -96,7 +96,7 @@ def _begun_with(place: str, detector: Detector, target: Architecture, shown: Arc
     Raises: ValueError for weights that are not there, damaged, or of another target.
     """
     try:
-        path = given_weights(place)
+        path = given_weights(place, detectors=True)
     except ValueError as error:
         raise ValueError(f"--init {place}: {error}") from None
     if holds_detector(path):
@@ -105,6 +105,6 @@ def _begun_with(place: str, detector: Detector, target: Architecture, shown: Arc
             return f"from the whole detector of {place}"
         return f"from the detector of {place}, with fresh weights for {', '.join(new)}"
     names = [str(number) for number in range(shown.num_classes)]
-    start = started_from(place, shown, names, torch.Generator())
+    start = started_from(str(path), shown, names, torch.Generator())
     detector.backbone.take(start.net, target)
     return f"from the weights of {place}, with fresh weights for all behind the backbone"

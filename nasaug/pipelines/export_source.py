@@ -154,7 +154,8 @@ def _of_checkpoint(
         raise ValueError(
             f"{path} has no weights and no checkpoint of a training yet; go on with it by --resume"
         )
-    given = {"device": "cpu", "data.name": wanted.data, "data.dir": wanted.data_dir}
+    given: dict[str, Any] = {"device": "cpu"}
+    given |= {"data.name": wanted.data, "data.dir": wanted.data_dir}
     given |= {"data.download": wanted.download or None}
     loaded = load_config(TrainConfig, str(path / "config.yaml"), (), given)
     setting = prepare(loaded)

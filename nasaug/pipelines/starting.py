@@ -126,7 +126,10 @@ def _published(path: Path, target: Architecture) -> Network:
 def _difference(theirs: Architecture, ours: Architecture) -> str | None:
     """In a few words, what tells two networks apart besides their resolution and classes."""
     if theirs.in_channels != ours.in_channels:
-        return f"they read {theirs.in_channels} channels, not {ours.in_channels}"
+        return (
+            f"they read {theirs.in_channels} channels, not {ours.in_channels} (set in_channels="
+            f"{theirs.in_channels})"
+        )
     if len(theirs.rows) != len(ours.rows):
         return f"they have {len(theirs.rows)} rows, not {len(ours.rows)}"
     for name, row, own in zip(ours.row_names, theirs.rows, ours.rows, strict=True):

@@ -245,3 +245,40 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_none(nasaug: Nasaug) -
     assert done.code == 2
     assert "refused to load evil.pth" in done.said
     assert not Path("executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda t: t.to(torch.complex64), "names and dense tensors of floats"),
+        (lambda t: t.to(torch.int8), "names and dense tensors of floats"),
+        (lambda t: t.to("meta"), "names and dense tensors of floats"),
+        (lambda t: t * float("nan"), "must hold finite floats"),
+    ],
+)
+def test_tensors_that_are_no_weights(
+    spoil: Callable[[torch.Tensor], torch.Tensor], words: str, nasaug: Callable[..., Any],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    tensors = models.mobilenet_v2(num_classes=4, width_mult=0.25).state_dict()
+    name = "features.0.0.weight"
+    torch.save({**tensors, name: spoil(tensors[name])}, "odd.pth")
+    done = nasaug("import", "odd.pth", "--format=torchvision:mobilenet_v2", "--out=w.safetensors")
+    assert done.code == 2 and words in done.said, done.err
+    assert not Path("w.safetensors").exists()
+
+
+def test_names_that_are_no_text_and_negative_variances(
+    nasaug: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tensors = models.mobilenet_v2(num_classes=4, width_mult=0.25).state_dict()
+    torch.save({(1, 2): tensors["features.0.0.weight"]}, "odd.pth")
+    options = ("--format=torchvision:mobilenet_v2", "--out=w.safetensors")
+    done = nasaug("import", "odd.pth", *options)
+    assert done.code == 2 and "but holds (1, 2)" in done.said
+    tensors["features.0.1.running_var"][0] = -1
+    torch.save(tensors, "odd.pth")
+    done = nasaug("import", "odd.pth", *options)
+    assert done.code == 2 and "some of them are negative" in done.said

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +31,10 @@ from nasaug.training import (
 from nasaug.training.embedded import ship as ship_module
 from nasaug.training.embedded.ship import ship
 from nasaug.training.shipped import SHIPPED
+
+# Before any test puts other weights in their place: timm is told of them when it is imported.
+with contextlib.suppress(ImportError):
+    importlib.import_module("nasaug.timm_models")
 
 Nasaug = Callable[..., Any]
 ALL = Path("/usr/share/datasets/fashion-mnist")
@@ -189,8 +195,6 @@ def test_timm_has_them_as_pretrained(shelf: Path) -> None:
 def test_timm_takes_them_when_asked_only() -> None:
     """They are of ten classes of grey images; fresh ones are as the target is."""
     timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'nasaug[timm]'")
-    import nasaug.timm_models  # noqa: F401
-
     fresh = timm.create_model("nasaug_micro_10k")
     assert (fresh.num_classes, fresh.blocks[0].conv.weight.shape[1]) == (1000, 3)
     assert fresh.pretrained_cfg["input_size"] == (3, 28, 28)
@@ -264,3 +268,46 @@ def test_a_shipped_file_is_read_where_it_lies(shelf: Path) -> None:
     assert shipped_weights("micro_10k") == shelf / "micro_10k.safetensors"
     assert shipped_names() == ("micro_10k",)
     assert shipped_weights("../micro_10k") is None
+
+
+def test_timm_shows_images_as_we_do() -> None:
+    """Accuracy through timm's own transform is that of nasaug evaluate."""
+    timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'nasaug[timm]'")
+    from timm.data import create_transform, resolve_model_data_config
+    from torchvision.transforms.functional import to_pil_image
+
+    model = timm.create_model("nasaug_micro_10k", pretrained=True).eval()
+    settings = resolve_model_data_config(model)
+    assert settings["crop_pct"] == 1.0 and settings["input_size"] == (1, 28, 28)
+    show = create_transform(**settings)
+    data, path = load_dataset("fashion-mnist-mini"), shipped_weights("micro_10k")
+    assert path is not None
+    test = data.test.subset(torch.arange(300))
+    images = torch.stack([show(to_pil_image(one)) for one in test.images])
+    with torch.no_grad():
+        right = (model(images).argmax(1) == test.labels).double().mean()
+    ours = evaluate(load_weights(path), evaluation_batches(data, test, View(28, 1)))["top1"]
+    assert float(right) == pytest.approx(ours)
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"mean": 3}, "its mean must be a list, but is 3"),
+        ({"std": ["a"]}, "its std must be a number, but is 'a'"),
+        ({"classes": 5}, "its classes must be a list"),
+        ({"crop": "all"}, "its crop must be a number"),
+        ({"resolution": "big"}, "trained at a resolution of 'big'"),
+    ],
+)
+def test_timm_and_weights_that_say_nonsense(
+    facts: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("timm", reason="timm is not installed: pip install 'nasaug[timm]'")
+    from nasaug.timm_models import described
+
+    path = shipped_weights("micro_10k")
+    assert path is not None
+    save_weights(tmp_path / "odd.safetensors", load_weights(path), read_facts(path) | facts)
+    with pytest.raises(ValueError, match=words):
+        described(tmp_path / "odd.safetensors", "micro_10k")

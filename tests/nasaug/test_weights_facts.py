@@ -29,6 +29,7 @@ def test_what_a_search_down_found_says_what_it_saw(clothes: Path, tmp_path: Path
         "data": "fashion-mnist",
         "classes": list(setting.data.classes),
         "resolution": 20,
+        "crop": 1.0,
         "mean": [0.286] * 3,
         "std": [0.353] * 3,
     }

@@ -302,8 +302,11 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            ({"epoch": 3}, r"must hold a state dict, names and their tensors, but holds epoch"),
-            ({}, r"must hold a state dict, names and their tensors, but holds nothing"),
+            (
+                {"epoch": 3},
+                r"must hold a state dict, names and dense tensors of floats, but holds epoch",
+            ),
+            ({}, r"must hold a state dict, names and dense tensors of floats, but holds nothing"),
             ([1, 2], r"holds a list, not a mapping"),
         ],
     )

@@ -49,6 +49,8 @@ def good(finished: Path, clothes: Path, tmp_path_factory: pytest.TempPathFactory
     shutil.copy(
         str(files("nasaug.configs").joinpath("spaces", "micro_small.yaml")), folder / "space.yaml"
     )
+    study = files("nasaug.configs").joinpath("studies", "detection_scenes.yaml")
+    shutil.copy(str(study), folder / "study.yaml")
     net = Network(arch, generator=torch.Generator().manual_seed(0))
     save_weights(folder / "weights.safetensors", net, {"target": "micro_3k"})
     save_detector(

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from nasaug.config import SearchConfig, load_config
 from nasaug.detect_config import DetectConfig
+from nasaug.detect_study_config import DetectStudy
 from nasaug.detection import load_detection_set, load_detector, read_picture
 from nasaug.devices import load_latency_table, parse_latency
 from nasaug.pipelines.searched import read_search
@@ -32,7 +33,7 @@ from nasaug.supernet import (
     read_pickle_safely,
 )
 from nasaug.train_config import TrainConfig
-from nasaug.training import RunFolder, load_dataset, load_weights, open_picture
+from nasaug.training import RunFolder, load_dataset, load_weights, open_picture, read_state_dict
 from nasaug.training.checkpoint import load_newest_checkpoint
 from nasaug.training.cub200 import read_cub200
 from nasaug.workspace import read_best
@@ -114,6 +115,10 @@ READERS = {
         "checkpoint/step-000000007.json", lambda f: load_newest_checkpoint(f / "checkpoint"), JSON
     ),
     "pickle": Reader("weights.pth", lambda f: read_pickle_safely(f / "weights.pth"), BYTES),
+    "state dict": Reader("weights.pth", lambda f: read_state_dict(f / "weights.pth"), BYTES),
+    "detection study": Reader(
+        "study.yaml", lambda f: load_config(DetectStudy, str(f / "study.yaml"), (), {}), YAML
+    ),
     "metrics": Reader(
         "trained/metrics.jsonl", lambda f: RunFolder(f / "trained", writes=False).metrics()
     ),
