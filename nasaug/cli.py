@@ -102,6 +102,17 @@ def shared_options(command: Command) -> Command:
     return command
 
 
+def one_question(asks: bool, reports: bool, publish: str | None) -> bool:
+    """Whether `study_options` ask about what is there, rather than to run.
+
+    Raises: click.UsageError for several questions at once.
+    """
+    questions = asks + reports + (publish is not None)
+    if questions > 1:
+        raise click.UsageError("--status, --report and --publish are different questions; ask one")
+    return questions == 1
+
+
 def study_options(what: str) -> Callable[[Command], Command]:
     """The options of the commands that run many runs: a study, or a contrast."""
     options = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nasaug.cli import study_options
+from nasaug.cli import one_question, study_options
 
 
 @click.command("compare")
@@ -39,12 +39,7 @@ def command(
     """
     from nasaug.comparing.listing import list_studies
     from nasaug.comparing.places import Places
-    from nasaug.comparing.run import (
-        publish_results,
-        run_study,
-        show_status,
-        write_report,
-    )
+    from nasaug.comparing.run import existing_study, run_study
     from nasaug.comparing.studies import load_study
 
     if listing:
@@ -52,8 +47,7 @@ def command(
         return
     if study is None:
         raise click.UsageError("name a study: a YAML file, or one of nasaug compare --list")
-    if asks + reports + (publish is not None) > 1:
-        raise click.UsageError("--status, --report and --publish are different questions; ask one")
+    is_question = one_question(asks, reports, publish)
     keys = {
         "base.data.name": data,
         "base.data.dir": data_dir,
@@ -63,8 +57,7 @@ def command(
     }
     name, loaded = load_study(study, sets, keys)
     places = Places.of(f"compare-{name}", out, cells)
-    if publish is not None:
-        publish_results(name, loaded, places, code, as_json, publish)
-        return
-    action = show_status if asks else write_report if reports else run_study
-    action(name, loaded, places, code, as_json)
+    if is_question:
+        existing_study(name, loaded, places, code, as_json).answer(asks, publish)
+    else:
+        run_study(name, loaded, places, code, as_json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nasaug.cli import study_options
+from nasaug.cli import one_question, study_options
 
 
 @click.command("contrast")
@@ -44,16 +44,9 @@ def command(
     images, searches included. CONTRAST is a YAML file or the name of a built-in one.
     """
     from nasaug.comparing.places import Places
-    from nasaug.contrasting.run import (
-        load_contrast,
-        publish_contrast,
-        run_contrast,
-        show_status,
-        write_report,
-    )
+    from nasaug.contrasting.run import existing_contrast, load_contrast, run_contrast
 
-    if asks + reports + (publish is not None) > 1:
-        raise click.UsageError("--status, --report and --publish are different questions; ask one")
+    is_question = one_question(asks, reports, publish)
     keys = {
         "budget": budget,
         "target": target,
@@ -68,8 +61,7 @@ def command(
     }
     name, loaded = load_contrast(contrast, sets, keys)
     places = Places.of(f"contrast-{name}", out, cells)
-    if publish is not None:
-        publish_contrast(name, loaded, places, as_json, publish)
-        return
-    action = show_status if asks else write_report if reports else run_contrast
-    action(name, loaded, places, as_json)
+    if is_question:
+        existing_contrast(name, loaded, places, as_json).answer(asks, publish)
+    else:
+        run_contrast(name, loaded, places, as_json)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nasaug.cli import json_option, shared_keys, shared_options, study_options
+from nasaug.cli import json_option, one_question, shared_keys, shared_options, study_options
 
 
 @click.group("detect", context_settings={"help_option_names": ["-h", "--help"]})
@@ -189,20 +189,16 @@ def compare(
     """
     from nasaug.comparing.places import Places
     from nasaug.detecting.run import (
+        existing_detect_study,
         load_detect_study,
-        publish_detect_study,
         run_detect_study,
-        show_status,
-        write_report,
     )
 
-    if asks + reports + (publish is not None) > 1:
-        raise click.UsageError("--status, --report and --publish are different questions; ask one")
+    is_question = one_question(asks, reports, publish)
     keys = {"data": data, "data_dir": data_dir, "seeds": seeds, "workers": workers}
     name, loaded = load_detect_study(study, sets, keys)
     places = Places.of(f"detect-{name}", out, cells)
-    if publish is not None:
-        publish_detect_study(name, loaded, places, as_json, publish)
-        return
-    action = show_status if asks else write_report if reports else run_detect_study
-    action(name, loaded, places, as_json)
+    if is_question:
+        existing_detect_study(name, loaded, places, as_json).answer(asks, publish)
+    else:
+        run_detect_study(name, loaded, places, as_json)

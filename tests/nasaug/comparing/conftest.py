@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from nasaug.comparing import run as running
+from nasaug.comparing import sitting as running
 from nasaug.comparing.cells import Cell
 from nasaug.comparing.plan import Plan, Planner
 from nasaug.comparing.runner import Runner
