@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ from nasaug.comparing.figures import (
     interval_figure,
     rates_figure,
 )
+from nasaug.comparing.outputs import html_answer, html_table, write_files
 from nasaug.comparing.spreadsheet import csv_text
 from nasaug.comparing.tables import (
     MAP_NOTE,
-    Table,
     arms_table,
     compared_table,
     map_tables,
@@ -26,7 +25,6 @@ from nasaug.comparing.tables import (
 )
 from nasaug.pictures import inline_svg
 from nasaug.pipelines import page
-from nasaug.training import write_atomically
 
 Summary = Mapping[str, Any]
 
@@ -36,15 +34,8 @@ def write_outputs(out: Path, summary: Summary, study: str) -> dict[str, str]:
 
     Raises: OSError.
     """
-    content = {
-        "summary.json": json.dumps(summary, indent=2, allow_nan=False) + "\n",
-        "table.csv": csv_text(summary),
-        "table.md": markdown(summary),
-        "report.html": report_page(summary, study),
-    }
-    for name, text in content.items():
-        write_atomically(out / name, text)
-    return {name: str(out / name) for name in content}
+    text = csv_text(summary), markdown(summary), report_page(summary, study)
+    return write_files(out, summary, *text)
 
 
 def report_page(summary: Summary, study: str) -> str:
@@ -69,15 +60,11 @@ def report_page(summary: Summary, study: str) -> str:
 def _differences(summary: Summary) -> str:
     rows = compared_table(summary)
     marked = [index for index, row in enumerate(rows[1]) if row[0].startswith("all")]
-    return (
-        _table(rows, 5, marked)
-        + page.paragraph("Answer:", "note")
-        + page.paragraph(summary["answer"])
-    )
+    return html_table(rows, 5, marked) + html_answer(summary)
 
 
 def _maps(summary: Summary) -> str:
-    parts = [page.paragraph(title) + _table(table, 1) for title, table in map_tables(summary)]
+    parts = [page.paragraph(title) + html_table(table, 1) for title, table in map_tables(summary)]
     return page.paragraph(MAP_NOTE, "note") + "".join(parts)
 
 
@@ -86,7 +73,7 @@ def _target(summary: Summary, target: str, methods: list[str]) -> str:
     head, rows = arms_table(own)
     table = head[1:], [row[1:] for row in rows]
     return (
-        _table(table, 1)
+        html_table(table, 1)
         + page.paragraph(_verdicts(own["arms"]), "note")
         + page.side_by_side(_figures(own["arms"], target, methods))
     )
@@ -132,7 +119,7 @@ def _rates(summary: Summary, methods: list[str]) -> str:
             figure = rates_figure(own, methods)
             svg = inline_svg(figure, f"rates-{target}")
             parts.append(page.figure(svg, f"{target}: learning rates tried"))
-    return _table(tuning_table(summary), 2) + page.side_by_side(parts)
+    return html_table(tuning_table(summary), 2) + page.side_by_side(parts)
 
 
 def _failed(summary: Summary) -> str:
@@ -140,9 +127,3 @@ def _failed(summary: Summary) -> str:
         page.folded(f"{one['cell']}: {one['said']}", page.code("\n".join(one["lines"])))
         for one in summary["failed"]
     )
-
-
-def _table(table: Table, left: int, marked: list[int] | None = None) -> str:
-    head, rows = table
-    # A figure can be scrolled where the table is wider than the page.
-    return f"<figure>{page.table(head, rows, left, marked or ())}</figure>"

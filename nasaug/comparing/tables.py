@@ -64,14 +64,21 @@ def compared_table(summary: Row) -> Table:
             one["against"],
             EQUAL[one["equal"]],
             DASH if one["against_epochs"] is None else str(one["against_epochs"]),
-            count(one),
-            one["unknown"] or points(one["difference"]),
-            interval(one, signed=True),
-            probability(one["p"]),
-            probability(one["holm"]),
-            "yes" if one["final"] else "no",
+            *difference_cells(one),
         ]
         for one in summary["comparisons"]
+    ]
+
+
+def difference_cells(one: Row) -> list[str]:
+    """n, the paired difference, its interval, p, p after Holm, whether it is final."""
+    return [
+        count(one),
+        one.get("unknown") or points(one["difference"]),
+        interval(one, signed=True),
+        probability(one["p"]),
+        probability(one["holm"]),
+        "yes" if one["final"] else "no",
     ]
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from nasaug.comparing.tables import Table
+from nasaug.comparing.outputs import csv_of, html_answer, html_table, write_files
 from nasaug.contrasting.figures import course_figure, spending_figure
 from nasaug.contrasting.tables import (
     compared_table,
@@ -24,26 +21,18 @@ from nasaug.contrasting.tables import (
 )
 from nasaug.pictures import inline_svg
 from nasaug.pipelines import page
-from nasaug.training import write_atomically
 
 Summary = Mapping[str, Any]
 
 
 def write_outputs(out: Path, summary: Summary, contrast: str) -> None:
     """Write all four. `contrast` is the YAML that the page shows. Raises: OSError."""
-    content = {
-        "summary.json": json.dumps(summary, indent=2, allow_nan=False) + "\n",
-        "table.csv": csv_text(summary),
-        "table.md": markdown(summary),
-        "report.html": report_page(summary, contrast),
-    }
-    for name, text in content.items():
-        write_atomically(out / name, text)
+    text = csv_text(summary), markdown(summary), report_page(summary, contrast)
+    write_files(out, summary, *text)
 
 
 def csv_text(summary: Summary) -> str:
     """A line for every contestant: plain numbers, means over its seeds."""
-    file = io.StringIO()
     lines = [
         {
             "contestant": row["contestant"],
@@ -59,28 +48,25 @@ def csv_text(summary: Summary) -> str:
         }
         for row in summary["rows"]
     ]
-    table = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(lines)
-    return file.getvalue()
+    return csv_of(lines)
 
 
 def report_page(summary: Summary, contrast: str) -> str:
     """The page's HTML."""
     names = [(row["contestant"], row["says"]) for row in summary["rows"]]
     sections = [
-        ("contestants", "Who is better?", page.facts(names) + _table(rows_table(summary), 1)),
+        ("contestants", "Who is better?", page.facts(names) + html_table(rows_table(summary), 1)),
         ("compute", "Accuracy against compute", page.side_by_side(_figures(summary))),
-        ("differences", "Differences", _table(compared_table(summary), 2) + _answer(summary)),
-        ("rates", "Learning rates", _table(tuning_table(summary), 2)),
+        (
+            "differences",
+            "Differences",
+            html_table(compared_table(summary), 2) + html_answer(summary),
+        ),
+        ("rates", "Learning rates", html_table(tuning_table(summary), 2)),
         ("reading", "How to read this", "".join(map(page.paragraph, notes(summary)))),
         ("contrast", "The contrast", page.code(contrast)),
     ]
     return page.page(f"{summary['study']}: {summary['question']}", lead(summary), sections)
-
-
-def _answer(summary: Summary) -> str:
-    return page.paragraph("Answer:", "note") + page.paragraph(summary["answer"])
 
 
 def drawings(summary: Summary) -> dict[str, tuple[Callable[[], Figure], str]]:
@@ -99,9 +85,3 @@ def _figures(summary: Summary) -> list[str]:
         page.figure(inline_svg(draw(), name), caption)
         for name, (draw, caption) in drawings(summary).items()
     ]
-
-
-def _table(table: Table, left: int) -> str:
-    head, rows = table
-    # A figure can be scrolled where the table is wider than the page.
-    return f"<figure>{page.table(head, rows, left, ())}</figure>"

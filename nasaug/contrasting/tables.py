@@ -10,12 +10,11 @@ from nasaug.comparing.tables import (
     Table,
     compute,
     count,
+    difference_cells,
     duration,
     interval,
     markdown_table,
     percent,
-    points,
-    probability,
     rates_tried,
 )
 from nasaug.search import format_macs
@@ -71,12 +70,7 @@ def compared_table(summary: Row) -> Table:
         [
             one["contestant"],
             one["against"],
-            count(one),
-            points(one["difference"]),
-            interval(one, signed=True),
-            probability(one["p"]),
-            probability(one["holm"]),
-            "yes" if one["final"] else "no",
+            *difference_cells(one),
         ]
         for one in summary["comparisons"]
     ]

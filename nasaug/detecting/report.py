@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from nasaug.comparing.tables import Table
+from nasaug.comparing.outputs import csv_of, html_answer, html_table, write_files
 from nasaug.detecting.summary import MACS
 from nasaug.detecting.tables import (
     compared_table,
@@ -27,7 +24,6 @@ from nasaug.detecting.tables import (
 from nasaug.pictures import Gap, Line, Quantity, equal_figure, inline_svg
 from nasaug.pipelines import page
 from nasaug.search import format_macs
-from nasaug.training import write_atomically
 
 Summary = Mapping[str, Any]
 COST = Quantity("MACs of the detector, batch 1", lambda value: format_macs(round(value)))
@@ -36,20 +32,13 @@ MAP = Quantity("test mAP, mean and standard error", lambda value: f"{100 * value
 
 def write_outputs(out: Path, summary: Summary, study: str) -> None:
     """Write all four. `study` is the YAML that the page shows. Raises: OSError."""
-    content = {
-        "summary.json": json.dumps(summary, indent=2, allow_nan=False) + "\n",
-        "table.csv": csv_text(summary),
-        "table.md": markdown(summary),
-        "report.html": report_page(summary, study),
-    }
-    for name, text in content.items():
-        write_atomically(out / name, text)
+    text = csv_text(summary), markdown(summary), report_page(summary, study)
+    write_files(out, summary, *text)
 
 
 def csv_text(summary: Summary) -> str:
     """A line for every method at every size: plain numbers, means over its seeds. What is not known
     is empty."""
-    file = io.StringIO()
     starts = {start["method"]: start for start in summary["starts"]}
     compared = {(one["method"], one["size"]): one for one in summary["comparisons"]}
     keys = ("difference", "low", "high", "p", "holm")
@@ -68,21 +57,21 @@ def csv_text(summary: Summary) -> str:
         }
         for row in summary["rows"]
     ]
-    table = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(lines)
-    return file.getvalue()
+    return csv_of(lines)
 
 
 def report_page(summary: Summary, study: str) -> str:
     """The page's HTML."""
-    answer = page.paragraph("Answer:", "note") + page.paragraph(summary["answer"])
     sections = [
-        ("equal", "MACs at equal mAP", _figures(summary) + _table(equal_table(summary), 3)),
-        ("differences", "Differences", _table(compared_table(summary), 3) + answer),
-        ("detectors", "Detectors", _table(rows_table(summary), 1)),
-        ("pretraining", "Pre-training", _table(starts_table(summary), 3)),
-        ("rates", "Learning rates", _table(tuning_table(summary), 2)),
+        ("equal", "MACs at equal mAP", _figures(summary) + html_table(equal_table(summary), 3)),
+        (
+            "differences",
+            "Differences",
+            html_table(compared_table(summary), 3) + html_answer(summary),
+        ),
+        ("detectors", "Detectors", html_table(rows_table(summary), 1)),
+        ("pretraining", "Pre-training", html_table(starts_table(summary), 3)),
+        ("rates", "Learning rates", html_table(tuning_table(summary), 2)),
         ("reading", "How to read this", "".join(map(page.paragraph, notes(summary)))),
         ("study", "The study", page.code(study)),
     ]
@@ -130,9 +119,3 @@ def _figures(summary: Summary) -> str:
         page.figure(inline_svg(draw(), name), caption)
         for name, (draw, caption) in drawings(summary).items()
     )
-
-
-def _table(table: Table, left: int) -> str:
-    head, rows = table
-    # A figure can be scrolled where the table is wider than the page.
-    return f"<figure>{page.table(head, rows, left, ())}</figure>"

@@ -13,13 +13,12 @@ from nasaug.comparing.tables import (
     Table,
     compute,
     count,
+    difference_cells,
     duration,
     interval,
     markdown_table,
     number,
     percent,
-    points,
-    probability,
     rates_tried,
 )
 from nasaug.detecting.summary import ALL, MACS
@@ -90,12 +89,7 @@ def compared_table(summary: Row) -> Table:
             one["method"],
             "all, mean" if one["size"] == ALL else str(one["size"]),
             one["against"],
-            count(one),
-            points(one["difference"]),
-            interval(one, signed=True),
-            probability(one["p"]),
-            probability(one["holm"]),
-            "yes" if one["final"] else "no",
+            *difference_cells(one),
         ]
         for one in summary["comparisons"]
     ]
