@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ class Check:
     @property
     def passed(self) -> bool:
         """Not so where a logit is no number."""
+        if not math.isfinite(self.difference):
+            return False
         return self.tolerance is None or self.difference <= self.tolerance
 
 

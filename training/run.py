@@ -151,14 +151,15 @@ def read_described(
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(key)
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is damaged or no safetensors file ({error})") from None
-    if text is None:
-        raise ValueError(f"{path} holds no {what}")
+    if key not in metadata:
+        ours = [other for other in metadata if other.startswith(METADATA)]
+        raise ValueError(f"{path} holds no {what}{''.join(f'; it is a {one}' for one in ours)}")
     try:
-        described = json.loads(text)
+        described = json.loads(metadata[key])
         lacking = (needed | {"facts"}) - set(described)
         if lacking or not isinstance(described["facts"], dict):
             raise ValueError(f"{min(lacking, default='facts')} is missing")

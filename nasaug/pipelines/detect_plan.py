@@ -96,7 +96,7 @@ def _begun_with(place: str, detector: Detector, target: Architecture, shown: Arc
     Raises: ValueError for weights that are not there, damaged, or of another target.
     """
     try:
-        path = given_weights(place, detectors=True)
+        path = given_weights(place)
     except ValueError as error:
         raise ValueError(f"--init {place}: {error}") from None
     if holds_detector(path):

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from nasaug.config import load_config
 from nasaug.console import say
-from nasaug.detection import holds_detector
 from nasaug.export import Description
 from nasaug.given_weights import given_weights
 from nasaug.pipelines.inside import INSIDE
@@ -95,7 +94,6 @@ def open_source(wanted: Wanted) -> Source:
         return _of_run(path, wanted)
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} is no run's folder and no .safetensors file")
-    _refuse_detector(path)
     net, facts = load_weights(path), read_facts(path)
     if "data" not in facts and wanted.data is None:
         raise ValueError(
@@ -121,19 +119,18 @@ def _of_run(path: Path, wanted: Wanted) -> Source:
             f"{path} is a search for a network to train in, not one to ship; export what nasaug "
             "train made inside it"
         )
-    _refuse_detector(run.weights)
     if not run.finished and not wanted.force:
         raise ValueError(
             f"{path} is unfinished: it has no result.json; go on with it by --resume, or add "
             "--force to export it as it is"
         )
-    section = config.get("data")
-    data = _data(wanted, section if isinstance(section, dict) else {})
     origin = f"the run {path.resolve().name}"
     if run.weights.exists():
         net, facts = load_weights(run.weights), read_facts(run.weights)
     else:
         net, facts = _of_checkpoint(path, config, wanted)
+    section = config.get("data")
+    data = _data(wanted, section if isinstance(section, dict) else {})
     if not run.finished:
         origin += ", unfinished"
         say(f"{path} is unfinished; exported is what there is of it")
@@ -176,14 +173,6 @@ def _with_numbers(path: Path, result: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"{path} is damaged: its result says that {key} is {value!r}")
     return result
-
-
-def _refuse_detector(path: Path) -> None:
-    if holds_detector(path):
-        raise ValueError(
-            f"{path} holds a detector, which cannot be exported yet; export the classifier that it "
-            "is on"
-        )
 
 
 def _data(wanted: Wanted, section: dict[str, Any] | None) -> Dataset:

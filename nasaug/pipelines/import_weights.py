@@ -51,11 +51,11 @@ def run_import(
         if written is not None and written.exists():
             raise ValueError(f"{written} exists; choose another --out, or remove it")
     weights.parent.mkdir(parents=True, exist_ok=True)
-    if table is not None:
-        write_atomically(table, yaml.safe_dump(net.arch.to_dict(), sort_keys=False))
     known = target or net.arch.name
     facts = {"target": known, "resolution": net.arch.resolution, "imported": kind}
     save_weights(weights, net, facts)
+    if table is not None:
+        write_atomically(table, yaml.safe_dump(net.arch.to_dict(), sort_keys=False))
     _show(net.arch, kind, file, weights, str(table or known), as_json)
 
 

@@ -177,6 +177,7 @@ def test_what_is_no_number_never_passes() -> None:
         logits = reference.clone()
         logits[0, 0] = bad
         assert not compare(logits, reference, 1e9).passed
+        assert not compare(logits, reference, None).passed
         assert not compare(logits, logits, 1e9).passed
     flat = torch.ones(2, 2)
     assert compare(flat, flat, 0.0).passed

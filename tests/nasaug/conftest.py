@@ -18,9 +18,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from nasaug.__main__ import run
-from nasaug.training import ImageArray, load_dataset
+from nasaug.pipelines.plan import make_plan
+from nasaug.setting import prepare
+from nasaug.train_config import TrainConfig
+from nasaug.training import ImageArray, RunFolder, fit, load_dataset
 
 # Tiny, but every phase of a run takes place: four steps an epoch, wide and narrow helpers.
 QUICK = (
@@ -221,3 +225,33 @@ def files_below(tmp_path: Path) -> Callable[[], dict[str, bytes]]:
         return found
 
     return snapshot
+
+
+class _Killed(Exception):
+    pass
+
+
+@pytest.fixture
+def whole_and_resumed(tmp_path: Path) -> Callable[..., list[dict[str, Tensor]]]:
+    """The weights of a training of a configuration, and of the same that was killed and resumed."""
+
+    def trained(config: TrainConfig, name: str, kill: bool) -> dict[str, Tensor]:
+        setting = prepare(config)
+        plan, run = make_plan(config, setting, tmp_path / name), RunFolder(tmp_path / name)
+
+        def watch(step: int, steps: int, values: object) -> None:
+            if kill and step == 3:
+                raise _Killed
+
+        resume = run.checkpoints.exists()
+        net = fit(
+            plan.net, plan.step, setting.training, config.train, run, watch=watch, resume=resume
+        )
+        return dict(net.state_dict())
+
+    def both(config: TrainConfig) -> list[dict[str, Tensor]]:
+        with pytest.raises(_Killed):
+            trained(config, "killed", kill=True)
+        return [trained(config, name, kill=False) for name in ("whole", "killed")]
+
+    return both

@@ -134,7 +134,10 @@ def test_a_detector_is_refused(nasaug: Nasaug, tmp_path: Path) -> None:
     )
     done = nasaug("export", "found.safetensors")
     assert done.code == 2
-    assert "found.safetensors holds a detector, which cannot be exported yet" in done.said
+    assert (
+        "found.safetensors holds no nasaug network: its metadata has no architecture; it is a"
+        in done.said
+    )
 
 
 def test_a_damaged_configuration_is_named(nasaug: Nasaug, trained: Path) -> None:

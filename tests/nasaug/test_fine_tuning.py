@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from nasaug.config import load_config
 from nasaug.pipelines.plan import make_plan
 from nasaug.setting import Setting, prepare
 from nasaug.supernet import Bits, Network, load_target
 from nasaug.train_config import TrainConfig
-from nasaug.training import RunFolder, fit, load_weights, reestimate_batch_norm, save_weights
+from nasaug.training import load_weights, reestimate_batch_norm, save_weights
 
 Nasaug = Callable[..., Any]
 FEW = (
@@ -101,29 +100,8 @@ def test_fine_tuning_for_int8(method: str, before: Path, nasaug: Nasaug) -> None
     assert judged.json["top1"] == done.json["top1"]
 
 
-class _Killed(Exception):
-    pass
-
-
-def test_it_resumes_bit_for_bit(before: Path, tmp_path: Path) -> None:
-    def trained(name: str, kill: bool = False) -> dict[str, Tensor]:
-        keys = {"init": str(before), "netaug.r": 2, "netaug.s": 2, "quantise.weight_bits": 8}
-        config = _config(largest="published", train__checkpoint_every=1, **keys)
-        setting = prepare(config)
-        plan = make_plan(config, setting, tmp_path / name)
-
-        def watch(step: int, steps: int, values: object) -> None:
-            if kill and step == 3:
-                raise _Killed
-
-        run = RunFolder(tmp_path / name)
-        resume = run.checkpoints.exists()
-        net = fit(
-            plan.net, plan.step, setting.training, config.train, run, watch=watch, resume=resume
-        )
-        return dict(net.state_dict())
-
-    with pytest.raises(_Killed):
-        trained("killed", kill=True)
-    whole, resumed = trained("whole"), trained("killed")
+def test_it_resumes_bit_for_bit(before: Path, whole_and_resumed: Callable[..., Any]) -> None:
+    keys = {"init": str(before), "netaug.r": 2, "netaug.s": 2, "quantise.weight_bits": 8}
+    config = _config(largest="published", train__checkpoint_every=1, **keys)
+    whole, resumed = whole_and_resumed(config)
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())

@@ -208,29 +208,11 @@ def test_head_alone_trains_on_what_the_shipped_network_reads(before: Path) -> No
     assert with_gradient == {"blocks.8.linear.weight", "blocks.8.linear.bias"}
 
 
-class _Killed(Exception):
-    pass
-
-
-def test_head_alone_resumes_bit_for_bit(before: Path, tmp_path: Path) -> None:
-    def trained(name: str, kill: bool = False) -> dict[str, Tensor]:
-        config = _config(init=str(before), tune="head", train__checkpoint_every=1)
-
-        def watch(step: int, steps: int, values: object) -> None:
-            if kill and step == 3:
-                raise _Killed
-
-        plan, setting = _plan(config)
-        run = RunFolder(tmp_path / name)
-        resume = run.checkpoints.exists()
-        net = fit(
-            plan.net, plan.step, setting.training, config.train, run, watch=watch, resume=resume
-        )
-        return dict(net.state_dict())
-
-    with pytest.raises(_Killed):
-        trained("killed", kill=True)
-    whole, resumed = trained("whole"), trained("killed")
+def test_head_alone_resumes_bit_for_bit(
+    before: Path, whole_and_resumed: Callable[..., Any]
+) -> None:
+    config = _config(init=str(before), tune="head", train__checkpoint_every=1)
+    whole, resumed = whole_and_resumed(config)
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
 
 

@@ -84,6 +84,8 @@ def ship(name: str, run: RunFolder, folder: Path = FOLDER) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("ship.py: give the name of a target, and a finished run of it")
     try:
         ship(sys.argv[1], RunFolder(Path(sys.argv[2]), writes=False))
     except (ValueError, OSError) as error:
