@@ -25,6 +25,7 @@ from nasaug.supernet.noise import Noise
 from nasaug.supernet.norms import ElasticNorm, synchronise_batch_norm
 from nasaug.supernet.published import (
     fill,
+    is_dense,
     load_published,
     published_classes,
     read_pickle_safely,
@@ -87,6 +88,7 @@ __all__ = [
     "flash_size",
     "in_kb",
     "is_boosted",
+    "is_dense",
     "load_published",
     "load_space",
     "load_target",

@@ -84,20 +84,31 @@ def fill(net: Network, found: Mapping[str, Any]) -> Network:
             f"unknown {', '.join(unknown[:3]) or 'nothing'} ({len(unknown)} in all)"
         )
     for name, value in found.items():
-        shape = tuple(getattr(value, "shape", ()))
+        if not isinstance(value, Tensor) or value.is_nested:
+            raise ValueError(f"{name} must be a tensor, but is {type(value).__name__}")
+        shape = tuple(value.shape)
         if shape != tuple(expected[name].shape):
             raise ValueError(
                 f"the checkpoint is not of {arch.name} with {arch.num_classes} classes: "
                 f"{name} has shape {shape}, expected {tuple(expected[name].shape)}"
             )
-        if value.layout != torch.strided or value.device.type == "meta" or value.is_quantized:
-            raise ValueError(f"{name} must be a dense tensor, but is {value.layout} {value.dtype}")
-        if not value.is_floating_point() or not value.isfinite().all():
+        if not is_dense(value) or not value.is_floating_point():
+            raise ValueError(
+                f"{name} must be a dense tensor of floats, but is {value.layout} {value.dtype}"
+            )
+        numbers = value.double()  # the smallest floats can be compared with nothing
+        if not numbers.isfinite().all():
             raise ValueError(f"{name} must hold finite floats, but its numbers are not")
-        if name.endswith("running_var") and (value < 0).any():
+        if name.endswith("running_var") and (numbers < 0).any():
             raise ValueError(f"{name} holds variances, but some of them are negative")
     net.load_state_dict(found)
     return net.eval()
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether its numbers are in memory, one by one, as they are."""
+    special = tensor.is_nested or tensor.is_quantized or tensor.device.type == "meta"
+    return tensor.layout == torch.strided and not special
 
 
 def read_pickle_safely(path: Path) -> Mapping[str, Any]:

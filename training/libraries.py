@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from nasaug.supernet import did_you_mean, read_pickle_safely
+from nasaug.supernet import did_you_mean, is_dense, read_pickle_safely
 
 Build = Callable[[int], nn.Module]
 # How training programs wrap a state dict: the references of torchvision, timm, and many others.
@@ -221,8 +221,7 @@ def _is_weight(name: object, value: object) -> bool:
     """Whether it is of a state dict: dense, in memory, of floats (counters are whole numbers)."""
     if not isinstance(name, str) or not isinstance(value, Tensor):
         return False
-    dense = value.layout == torch.strided and value.device.type != "meta" and not value.is_quantized
-    return dense and (value.is_floating_point() or name.endswith("num_batches_tracked"))
+    return is_dense(value) and (value.is_floating_point() or name.endswith("num_batches_tracked"))
 
 
 LIBRARIES: dict[str, Library] = {

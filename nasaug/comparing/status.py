@@ -52,7 +52,9 @@ class Status:
             ahead = "" if self.left is not None else "; nothing is measured yet"
         else:
             ahead = f"; about {duration(self.left)} left with {self.workers} side by side"
-        return f"{', '.join(shown)} of at least {total} cells{ahead}"
+        # What is tuned next follows from what is done: until all is, more cells may come.
+        all_known = self.counts["done"] == total
+        return f"{', '.join(shown)} of {'' if all_known else 'at least '}{total} cells{ahead}"
 
     def to_dict(self) -> dict[str, Any]:
         return {

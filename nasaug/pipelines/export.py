@@ -208,7 +208,9 @@ def _written(
         goal = path.with_name(path.name + INT8)
         label = goal.name + form.endings[0]
         made.runners[label] = run = form.open(goal, threads)
-        made.checks[label] = compare(logits_of(run, shown), reference, None)
+        made.checks[label] = check = compare(logits_of(run, shown), reference, None)
+        if not check.passed:
+            raise Refused(_too_far(f"{name} int8", check))
     return model, made
 
 
@@ -234,11 +236,11 @@ def _shown(source: Source, count: int) -> list[Tensor]:
 
 
 def _too_far(name: str, check: Check) -> str:
+    most = "a finite number" if check.tolerance is None else f"at most {check.tolerance:.0e}"
     return (
         f"{name}: logits differ from the evaluated network's by {check.difference:.1e} of their "
-        f"standard deviation over {check.images} images, but at most {check.tolerance:.0e} is "
-        "allowed; nothing was written. This is a fault of the export or of the format's packages: "
-        "please report it"
+        f"standard deviation over {check.images} images, but {most} is allowed; nothing was "
+        "written. This is a fault of the export or of the format's packages: please report it"
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from nasaug.export import FORMATS, Folded, Model
+from nasaug.export import FORMATS, Folded, Model, Runner
 from nasaug.pipelines import export as pipeline
 from nasaug.pipelines import export_int8
 from nasaug.pipelines.export_int8 import Quantisation, judged_on
@@ -136,3 +136,21 @@ def test_other_weights_can_be_made_where_int8_loses_too_much(
     (bias,) = [t for t in tensors if t.name == "blocks.8.linear.bias"]
     expected = classifier.blocks[-1].linear.bias.detach()  # type: ignore[union-attr]
     assert onnx.numpy_helper.to_array(bias).tolist() == expected.tolist()
+
+
+@needs_onnx
+def test_int8_without_numbers_is_refused(
+    nasaug: Nasaug, trained: Path, monkeypatch: pytest.MonkeyPatch, files_below: Files
+) -> None:
+    """Though what is no number still has a likeliest class, and so a top-1."""
+    form = FORMATS["onnx"]
+
+    def opened(path: Path, threads: int) -> Runner:
+        run = form.open(path, threads)
+        return (lambda images: run(images) * float("nan")) if "int8" in path.name else run
+
+    monkeypatch.setitem(FORMATS, "onnx", dataclasses.replace(form, open=opened))
+    before = files_below()
+    done = nasaug("export", "trained", "--format=onnx", "--int8", "--max-drop=100", "--images=20")
+    assert done.code == 1 and "onnx int8" in done.err and "a finite number is allowed" in done.err
+    assert files_below() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import struct
@@ -16,6 +17,8 @@ import torch
 import yaml
 from hypothesis import strategies as st
 from PIL import Image
+from torch import Tensor
+from torchvision import models
 
 from nasaug.config import dump_config
 from nasaug.detect_config import DetectConfig
@@ -23,6 +26,7 @@ from nasaug.detection import Detector, DetectorOptions, save_detector
 from nasaug.devices import LatencyTable, RowKey, Timing, write_csv
 from nasaug.pipelines.detect_scenes import run_scenes
 from nasaug.supernet import Network, load_target
+from nasaug.supernet.published import RENAMED
 from nasaug.training import save_weights
 from nasaug.training.checkpoint import save_checkpoint
 
@@ -31,6 +35,16 @@ STRANGE = [
     "", " ", "\x00", "../../escape", "=1+1", "1e9", "None", "nan", "-1", 0, -1, 2, 7, 2**31, 2**63,
     10**30, -(10**30), 1e308, 0.5, float("nan"), float("inf"), None, True, False, [], {}, [[]],
     [None], {"a": {}}, "x" * 300,
+]  # fmt: skip
+OTHER_TENSORS: list[Callable[[Tensor], object]] = [
+    lambda t: t.to(torch.complex64), lambda t: t.to(torch.float8_e4m3fn), lambda t: t.bfloat16(),
+    lambda t: t.double(), lambda t: t.long(), lambda t: t > 0, lambda t: t.to_sparse(),
+    lambda t: t.to("meta"), lambda t: torch.quantize_per_tensor(t.float(), 0.1, 0, torch.qint8),
+    lambda t: t[None], lambda t: t.reshape(-1), lambda t: t.sum(), lambda t: t[:0],
+    lambda t: t.new_zeros(()).expand(t.shape), lambda t: t.T if t.ndim == 2 else t.flip(0),
+    lambda t: torch.nested.nested_tensor([t.reshape(-1)]), lambda t: t * float("nan"),
+    lambda t: -t - 1, lambda t: torch.cat([t, t]) if t.ndim else t, lambda t: t.tolist(),
+    lambda t: None, lambda t: {"weight": t},
 ]  # fmt: skip
 VALUES = st.sampled_from(STRANGE) | st.integers() | st.floats() | st.text(max_size=9)
 
@@ -59,6 +73,9 @@ def good(finished: Path, clothes: Path, tmp_path_factory: pytest.TempPathFactory
     tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
     save_checkpoint(folder / "checkpoint", 7, tensors, {"epoch": 1, "seed": 0})
     torch.save({"state_dict": net.state_dict()}, folder / "weights.pth")
+    theirs = models.mobilenet_v2(width_mult=0.1, num_classes=10).state_dict()
+    torch.save(theirs, folder / "torchvision.pth")
+    torch.save(_by_the_authors_names(Network(load_target("micro_3k"))), folder / "authors.pth")
     for kind in ("voc", "coco"):
         counts = {"train": 3, "val": 1, "test": 1}
         place = str(folder / kind)
@@ -93,6 +110,16 @@ def _write_pictures(folder: Path) -> None:
         (birds / f"{name}.txt").write_text("\n".join(lines) + "\n")
     (folder / "images.csv").write_text("\n".join(rows) + "\n")
     Image.new("L", (9, 7), 90).save(folder / "picture.png")
+
+
+def _by_the_authors_names(net: Network) -> dict[str, Tensor]:
+    """As the NetAug authors' programs store it, everything in one stage."""
+    named = {}
+    for name, tensor in net.state_dict().items():
+        _, row, leaf = name.split(".", 2)
+        theirs = next((a + leaf[len(b) :] for a, b in RENAMED if leaf.startswith(b)), leaf)
+        named[f"backbone.stages.0.op_list.{row}.{theirs}"] = tensor
+    return named
 
 
 def bytes_spoilt(draw: Draw, content: bytes) -> bytes:
@@ -170,6 +197,22 @@ def tensors_spoilt(draw: Draw, content: bytes) -> bytes:
     return struct.pack("<Q", len(written)) + written + content[8 + length :]
 
 
+def state_spoilt(draw: Draw, content: bytes) -> bytes:
+    """A tensor is of another kind, shape or name, is none, is gone, or has a neighbour."""
+    state = torch.load(io.BytesIO(content), weights_only=True)
+    inner = state.get("state_dict", state)
+    name = draw(st.sampled_from(sorted(inner)))
+    how = draw(st.sampled_from(["other", "other", "other", "gone", "more", "renamed"]))
+    other, added = draw(st.sampled_from(OTHER_TENSORS)), str(draw(VALUES))
+    if how in ("gone", "renamed"):
+        left = inner.pop(name)
+    if how != "gone":
+        inner[name if how == "other" else added] = left if how == "renamed" else other(inner[name])
+    written = io.BytesIO()
+    torch.save(state, written)
+    return written.getvalue()
+
+
 @pytest.fixture(scope="session")
 def spoils() -> dict[str, Callable[[Draw, bytes], bytes]]:
     """The ways to spoil a file, by what it holds."""
@@ -179,4 +222,5 @@ def spoils() -> dict[str, Callable[[Draw, bytes], bytes]]:
         "json": json_spoilt,
         "yaml": yaml_spoilt,
         "tensors": tensors_spoilt,
+        "state": state_spoilt,
     }

@@ -22,6 +22,7 @@ from nasaug.detect_config import DetectConfig
 from nasaug.detect_study_config import DetectStudy
 from nasaug.detection import load_detection_set, load_detector, read_picture
 from nasaug.devices import load_latency_table, parse_latency
+from nasaug.pipelines.import_weights import run_import
 from nasaug.pipelines.searched import read_search
 from nasaug.search import parse_budget
 from nasaug.search.budget import parse_band, parse_memory
@@ -84,6 +85,22 @@ def _images(name: str) -> Callable[[Path], object]:
     return read
 
 
+def _imported(file: str, kind: str, target: str | None = None) -> Callable[[Path], object]:
+    """Through the whole command, for what is written in the end."""
+
+    def read(folder: Path) -> object:
+        try:
+            run_import(
+                str(folder / file), kind, str(folder / "new.safetensors"), target, None, True
+            )
+        finally:
+            for made in folder.glob("new.*"):
+                made.unlink()
+        return None
+
+    return read
+
+
 BYTES, JSON, YAML = ("bytes",), ("json", "bytes"), ("yaml", "text", "bytes")
 BIRDS, SCENE = "birds/CUB_200_2011", "voc/Annotations/000001.xml"
 READERS = {
@@ -115,7 +132,18 @@ READERS = {
         "checkpoint/step-000000007.json", lambda f: load_newest_checkpoint(f / "checkpoint"), JSON
     ),
     "pickle": Reader("weights.pth", lambda f: read_pickle_safely(f / "weights.pth"), BYTES),
-    "state dict": Reader("weights.pth", lambda f: read_state_dict(f / "weights.pth"), BYTES),
+    "state dict": Reader(
+        "weights.pth", lambda f: read_state_dict(f / "weights.pth"), ("state", "bytes")
+    ),
+    "torchvision's weights": Reader(
+        "torchvision.pth", _imported("torchvision.pth", "torchvision:mobilenet_v2"), ("state",)
+    ),
+    "timm's weights": Reader(
+        "weights.pth", _imported("weights.pth", "timm", "micro_3k"), ("state",)
+    ),
+    "the authors' weights": Reader(
+        "authors.pth", _imported("authors.pth", "netaug", "micro_3k"), ("state",)
+    ),
     "detection study": Reader(
         "study.yaml", lambda f: load_config(DetectStudy, str(f / "study.yaml"), (), {}), YAML
     ),
@@ -201,6 +229,7 @@ def _with_spoilt_file(
     return refused
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", READERS)
 def test_spoilt_files(name: str, good: Path, spoils: dict[str, Spoil]) -> None:
     assert not _refused(lambda: READERS[name].read(good)), "it is good before it is spoilt"
@@ -223,6 +252,7 @@ def test_spoilt_texts(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_ten_thousand_bad_files(good: Path, spoils: dict[str, Spoil]) -> None:
     """Others every time."""
     many = settings(A_FEW, max_examples=1 + 16_000 // len(READERS), derandomize=False)
