@@ -41,6 +41,7 @@ class SqueezeExcite(nn.Module):
         return x * F.hardsigmoid(self.restore(scale))
 '''
 
+# Blocks, with what is needed for squeeze-and-excitation in the places of %, or without.
 SEPARABLE = '''\
 class DepthwiseSeparable(nn.Module):
     """A depthwise convolution with an activation, then a linear 1x1 convolution."""
@@ -53,18 +54,17 @@ class DepthwiseSeparable(nn.Module):
         stride: int = 1,
         act: Activation | None = None,
         skip: bool = False,
-    ) -> None:
+%(argument)s    ) -> None:
         super().__init__()
         self.depthwise = ConvAct(inputs, inputs, kernel, stride, inputs, act)
-        self.project = nn.Conv2d(inputs, outputs, 1)
+%(member)s        self.project = nn.Conv2d(inputs, outputs, 1)
         self.skip = skip
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.project(self.depthwise(x))
+        y = self.project(%(squeezed)sself.depthwise(x)%(end)s)
         return y + x if self.skip else y
 '''
 
-# With what is needed for squeeze-and-excitation in the places of %, or without.
 INVERTED = '''\
 class InvertedResidual(nn.Module):
     """1x1 to `hidden` channels, depthwise, linear 1x1 (MobileNetV2)."""
@@ -86,22 +86,9 @@ class InvertedResidual(nn.Module):
         self.skip = skip
 
     def forward(self, x: Tensor) -> Tensor:
-        y = %(call)s
+        y = self.project(%(squeezed)sself.depthwise(self.expand(x))%(end)s)
         return y + x if self.skip else y
 '''
-
-PLAIN_INVERTED = INVERTED % {
-    "argument": "",
-    "member": "",
-    "call": "self.project(self.depthwise(self.expand(x)))",
-}
-SQUEEZED_INVERTED = INVERTED % {
-    "argument": "        squeezed: int = 0,\n",
-    "member": (
-        "        self.squeeze = SqueezeExcite(hidden, squeezed) if squeezed else nn.Identity()\n"
-    ),
-    "call": "self.project(self.squeeze(self.depthwise(self.expand(x))))",
-}
 
 BOTTLENECK = '''\
 class Bottleneck(nn.Module):
@@ -129,12 +116,29 @@ class Bottleneck(nn.Module):
         return F.relu(self.restore(self.spatial(self.reduce(x))) + self.shortcut(x))
 '''
 
+PLAIN = {"argument": "", "member": "", "squeezed": "", "end": ""}
+
+
+def _squeezed(channels: str) -> dict[str, str]:
+    made = f"SqueezeExcite({channels}, squeezed) if squeezed else nn.Identity()"
+    return {
+        "argument": "        squeezed: int = 0,\n",
+        "member": f"        self.squeeze = {made}\n",
+        "squeezed": "self.squeeze(",
+        "end": ")",
+    }
+
+
 ACTIVATIONS = {"relu": "F.relu", "relu6": "F.relu6", "hardswish": "F.hardswish"}
 # What one class needs another for; in the order in which they are written.
 CLASSES = {
     "ConvAct": CONVOLUTION,
     "SqueezeExcite": SQUEEZE,
-    "DepthwiseSeparable": SEPARABLE,
-    "InvertedResidual": PLAIN_INVERTED,
+    "DepthwiseSeparable": SEPARABLE % PLAIN,
+    "InvertedResidual": INVERTED % PLAIN,
     "Bottleneck": BOTTLENECK,
+}
+SQUEEZED = {
+    "DepthwiseSeparable": SEPARABLE % _squeezed("inputs"),
+    "InvertedResidual": INVERTED % _squeezed("hidden"),
 }

@@ -18,7 +18,7 @@ from types import ModuleType
 
 from torch import Tensor, nn
 
-from nasaug.export.blocks import ACTIVATIONS, CLASSES, SQUEEZED_INVERTED
+from nasaug.export.blocks import ACTIVATIONS, CLASSES, SQUEEZED
 from nasaug.export.folding import Folded
 from nasaug.supernet import (
     Bottleneck,
@@ -95,11 +95,10 @@ def source_of(folded: Folded, described: Description) -> str:
     rows = list(zip(arch.rows[:-1], arch.widths_in, strict=False))
     calls = [_row(row, width) for row, width in rows]
     used = [name for name in CLASSES if any(f"{name}(" in call for call in calls)]
-    squeezes = any(getattr(row, "squeeze", None) for row, _ in rows)
-    bodies = dict(CLASSES)
-    if squeezes:
+    squeezing = {type(row).__name__ for row, _ in rows if getattr(row, "squeeze", None)}
+    bodies = CLASSES | {name: SQUEEZED[name] for name in squeezing}
+    if squeezing:
         used.insert(0, "SqueezeExcite")
-        bodies["InvertedResidual"] = SQUEEZED_INVERTED
     if set(used) & {"DepthwiseSeparable", "InvertedResidual", "Bottleneck"}:
         used.append("ConvAct")
     classes = [bodies[name] for name in CLASSES if name in used]
@@ -208,13 +207,12 @@ def _row(row: Row, width: int) -> str:
         return _call("ConvAct", [*sizes, *_act(row.act)])
     if isinstance(row, DepthwiseSeparable):
         sizes = [str(width), str(row.out), f"kernel={row.kernel}", *_strided(row)]
-        return _call("DepthwiseSeparable", [*sizes, *_act(row.act), *_flag("skip", row.skip)])
+        more = [*_flag("skip", row.skip), *_squeezed(row.squeeze)]
+        return _call("DepthwiseSeparable", [*sizes, *_act(row.act), *more])
     if isinstance(row, InvertedResidual):
         sizes = [str(width), str(row.mid), str(row.out), f"kernel={row.kernel}", *_strided(row)]
-        squeezed = [f"squeezed={row.squeeze}"] if row.squeeze else []
-        return _call(
-            "InvertedResidual", [*sizes, *_act(row.act), *_flag("skip", row.skip), *squeezed]
-        )
+        more = [*_flag("skip", row.skip), *_squeezed(row.squeeze)]
+        return _call("InvertedResidual", [*sizes, *_act(row.act), *more])
     if isinstance(row, Bottleneck):
         sizes = [str(width), str(row.mid), str(row.out), f"kernel={row.kernel}", *_strided(row)]
         return _call("Bottleneck", [*sizes, *_act(row.act), *_flag("project", row.projection)])
@@ -230,6 +228,10 @@ def _strided(row: Row) -> list[str]:
 
 def _act(act: str) -> list[str]:
     return [] if act == "none" else [f"act={ACTIVATIONS[act]}"]
+
+
+def _squeezed(squeeze: int | None) -> list[str]:
+    return [] if squeeze is None else [f"squeezed={squeeze}"]
 
 
 def _flag(name: str, value: bool) -> list[str]:

@@ -68,7 +68,7 @@ class Line:
             outer = data["out"] if self.kind == Bottleneck.kind else in_channels
             data["mid"] = inner_width(outer, expand, divisor)
         if isinstance(squeeze, bool):
-            data["squeeze"] = squeeze_width(data["mid"]) if squeeze else None
+            data["squeeze"] = squeeze_width(data.get("mid", in_channels)) if squeeze else None
         return row_from_dict(data)
 
 

@@ -118,7 +118,7 @@ class Conv(Boostable):
 
 @dataclass(frozen=True)
 class DepthwiseSeparable(Boostable):
-    """Depthwise convolution with activation, then a linear 1x1 convolution."""
+    """Depthwise with activation, squeeze-and-excitation (if `squeeze`), linear 1x1."""
 
     kind = "depthwise_separable"
     kernel: int
@@ -126,10 +126,12 @@ class DepthwiseSeparable(Boostable):
     out: int
     act: Activation
     skip: bool = False
+    squeeze: int | None = None
 
     def leaves(self, in_channels: int) -> tuple[Leaf, ...]:
         return (
             _depthwise(in_channels, self.kernel, self.stride, self.act),
+            *_squeezed(in_channels, self.squeeze),
             self._pointwise(ConvLeaf("project", in_channels, self.out), self.act),
         )
 
@@ -152,11 +154,10 @@ class InvertedResidual(Boostable):
     squeeze: int | None = None
 
     def leaves(self, in_channels: int) -> tuple[Leaf, ...]:
-        squeeze = (SqueezeLeaf("squeeze", self.mid, self.squeeze),) if self.squeeze else ()
         return (
             self._pointwise(ConvLeaf("expand", in_channels, self.mid, act=self.act), self.act),
             _depthwise(self.mid, self.kernel, self.stride, self.act),
-            *squeeze,
+            *_squeezed(self.mid, self.squeeze),
             ConvLeaf("project", self.mid, self.out),
         )
 
@@ -300,3 +301,7 @@ def check_value(kind: str, key: str, value: object) -> None:
 
 def _depthwise(channels: int, kernel: int, stride: int, act: Activation) -> ConvLeaf:
     return ConvLeaf("depthwise", channels, channels, kernel, stride, groups=channels, act=act)
+
+
+def _squeezed(channels: int, squeeze: int | None) -> tuple[SqueezeLeaf, ...]:
+    return () if squeeze is None else (SqueezeLeaf("squeeze", channels, squeeze),)

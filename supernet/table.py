@@ -23,7 +23,7 @@ from nasaug.supernet.architecture import (
 )
 from nasaug.supernet.choices import DEPTHWISE, RowChoices, inner_width
 from nasaug.supernet.notation import Line, read_lines, read_table
-from nasaug.supernet.rows import Bottleneck, Conv, Linear, Row
+from nasaug.supernet.rows import Bottleneck, Conv, DepthwiseSeparable, Linear, Row
 
 KEYS = ("name", "resolution", "in_channels", "divisor", "rows")
 MOST_EDGES = 20_000
@@ -167,7 +167,18 @@ def _why_impossible(
             "it may be absent, but only a residual row that keeps the shape can be; raise the "
             "stage's least depth, or give it stride: 1 and a skip, and no out"
         )
+    return _why_not_squeezed(line, row, widths, divisor)
+
+
+def _why_not_squeezed(line: Line, row: Row, widths: tuple[int, ...], divisor: int) -> str | None:
     squeeze, expands = getattr(row, "squeeze", None), line.choices.get("expand", ())
+    if isinstance(row, DepthwiseSeparable) and line.values.get("squeeze") is True:
+        if len(widths) > 1:
+            return (
+                "squeeze must be a number where the width that a depthwise_separable row reads "
+                "varies, but got true"
+            )
+        return None
     inner = {inner_width(width, expand, divisor) for width in widths for expand in expands}
     if squeeze and line.values["squeeze"] is not True and len(inner) > 1:
         return (

@@ -1,9 +1,9 @@
 """The named tiny networks, as tables.
 
 The five published NetAug targets (Cai et al., ICLR 2022, Table 1), any other width of the three
-scalable ones (`mbv2_w050`), four micro networks for 28 to 32 pixel images, and ResNet-50, the large
-counter-example. Widths are rounded to multiples of 8; which blocks are residual is settled at full
-width, as in the authors' code.
+scalable ones (`mbv2_w050`) and of MobileNetV3-Small, four micro networks for 28 to 32 pixel images,
+and ResNet-50, the large counter-example. Widths are rounded to multiples of 8; which blocks are
+residual is settled at full width, as in the authors' code.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from nasaug.supernet.rows import (
 )
 
 TAIL = (GlobalAvgPool(), Linear(1000))
+Block = tuple[int, int, int, bool, Activation, int]
+"""Of MobileNetV3's tables: kernel, inner width, width, whether it squeezes, activation, stride."""
 
 
 def load_target(
@@ -82,7 +84,8 @@ def published_factors(name: str) -> Factors:
 
 
 def target_names() -> tuple[str, ...]:
-    """The names that stand in tables; `mbv2_wNNN`, `mbv3_wNNN`, `proxylessnas_wNNN` also work."""
+    """The names that stand in tables; those of `scalable_names` with a width, such as mbv2_w050,
+    also work."""
     return tuple(TARGETS)
 
 
@@ -111,7 +114,7 @@ def _found(path: Path) -> Architecture:
 def _named(name: str) -> Architecture:
     if name in TARGETS:
         return replace(TARGETS[name](), name=name)
-    scaled = re.fullmatch(r"(mbv2|mbv3|proxylessnas)_w(\d{3})", name)
+    scaled = re.fullmatch(rf"({'|'.join(SCALABLE)})_w(\d{{3}})", name)
     if scaled and 5 <= int(scaled[2]) <= 400:
         width = Fraction(int(scaled[2]), 100)
         return Architecture(SCALABLE[scaled[1]](width), 224, name=name)
@@ -119,7 +122,7 @@ def _named(name: str) -> Architecture:
         raise ValueError(f"the width in {name!r} must be from 005 to 400 (hundredths)")
     raise ValueError(
         f"unknown target {name!r}: {did_you_mean(name, TARGETS)} "
-        "(also mbv2_w050 and other widths of mbv2, mbv3, proxylessnas; a YAML table's path; or the "
+        f"(also mbv2_w050 and other widths of {', '.join(SCALABLE)}; a YAML table's path; or the "
         "folder of a nasaug search --direction down)"
     )
 
@@ -164,7 +167,7 @@ def _mobilenet_v2(width: Fraction, head: int | None = None) -> tuple[Row, ...]:
 def _mobilenet_v3(width: Fraction) -> tuple[Row, ...]:
     """MobileNetV3-Large (Howard et al., 2019), Table 1."""
     scale = _scaler(width)
-    table: tuple[tuple[int, int, int, bool, Activation, int], ...] = (
+    table: tuple[Block, ...] = (
         (3, 64, 24, False, "relu", 2),
         (3, 72, 24, False, "relu", 1),
         (5, 72, 40, True, "relu", 2),
@@ -180,10 +183,36 @@ def _mobilenet_v3(width: Fraction) -> tuple[Row, ...]:
         (5, 960, 160, True, "hardswish", 1),
         (5, 960, 160, True, "hardswish", 1),
     )
-    rows: list[Row] = [
-        Conv(3, 2, scale(16), "hardswish"),
-        DepthwiseSeparable(3, 1, scale(16), "relu", skip=True),
-    ]
+    first = DepthwiseSeparable(3, 1, scale(16), "relu", skip=True)
+    return _v3(scale, first, table, head=960, feature=1280)
+
+
+def _mobilenet_v3_small(width: Fraction) -> tuple[Row, ...]:
+    """MobileNetV3-Small (Howard et al., 2019), Table 2; the layer after the pooling is widened but
+    never narrowed."""
+    scale = _scaler(width)
+    table: tuple[Block, ...] = (
+        (3, 72, 24, False, "relu", 2),
+        (3, 88, 24, False, "relu", 1),
+        (5, 96, 40, True, "hardswish", 2),
+        (5, 240, 40, True, "hardswish", 1),
+        (5, 240, 40, True, "hardswish", 1),
+        (5, 120, 48, True, "hardswish", 1),
+        (5, 144, 48, True, "hardswish", 1),
+        (5, 288, 96, True, "hardswish", 2),
+        (5, 576, 96, True, "hardswish", 1),
+        (5, 576, 96, True, "hardswish", 1),
+    )
+    squeeze = round_channels(Fraction(scale(16), 4))
+    first = DepthwiseSeparable(3, 2, scale(16), "relu", squeeze=squeeze)
+    return _v3(scale, first, table, head=576, feature=1024)
+
+
+def _v3(
+    scale: Callable[..., int], first: Row, table: Iterable[Block], head: int, feature: int
+) -> tuple[Row, ...]:
+    """The rows of a MobileNetV3, whose blocks are residual as they are at full width."""
+    rows: list[Row] = [Conv(3, 2, scale(16), "hardswish"), first]
     full_width = 16
     for kernel, mid, out, squeeze, act, stride in table:
         skip = stride == 1 and out == full_width
@@ -191,9 +220,8 @@ def _mobilenet_v3(width: Fraction) -> tuple[Row, ...]:
         inner = scale(mid)
         se = squeeze_width(inner) if squeeze else None
         rows.append(InvertedResidual(kernel, stride, inner, scale(out), act, skip, se))
-    head = Conv(1, 1, scale(960), "hardswish")
-    feature = Conv(1, 1, scale(1280, at_least=1280), "hardswish", norm=False, bias=True)
-    return (*rows, head, GlobalAvgPool(), feature, Linear(1000))
+    last = Conv(1, 1, scale(feature, at_least=feature), "hardswish", norm=False, bias=True)
+    return (*rows, Conv(1, 1, scale(head), "hardswish"), GlobalAvgPool(), last, Linear(1000))
 
 
 def _proxylessnas(width: Fraction) -> tuple[Row, ...]:
@@ -276,6 +304,7 @@ W035 = Fraction(35, 100)
 SCALABLE: dict[str, Callable[[Fraction], tuple[Row, ...]]] = {
     "mbv2": _mobilenet_v2,
     "mbv3": _mobilenet_v3,
+    "mbv3_small": _mobilenet_v3_small,
     "proxylessnas": _proxylessnas,
 }
 TARGETS: dict[str, Callable[[], Architecture]] = {

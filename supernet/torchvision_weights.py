@@ -1,9 +1,10 @@
 """Networks from the weights of torchvision's MobileNetV2 (`mobilenet_v2`, any `width_mult`; Sandler
-et al., CVPR 2018) and MobileNetV3 (`mobilenet_v3_large`; Howard et al., ICCV 2019).
+et al., CVPR 2018) and MobileNetV3 (`mobilenet_v3_large`, `mobilenet_v3_small`; Howard et al., ICCV
+2019).
 
 A state dict says every width, kernel and squeeze; strides and activations are those of the papers'
-tables (V2's Table 2, V3's Table 1), which a state dict does not hold. A network that torchvision
-was told to build with other strides, or dilated, cannot be told from the plain one.
+tables (V2's Table 2, V3's Tables 1 and 2), which a state dict does not hold. A network that
+torchvision was told to build with other strides, or dilated, cannot be told from the plain one.
 
 torchvision's MobileNetV3 adds 0.001 to the variances of its batch norms, ours adds 0.00001. The
 difference goes into the running variances: v' + 0.00001 = v + 0.001, so that the logits are equal.
@@ -87,15 +88,17 @@ FAMILIES: dict[str, Family] = {
         linear=("classifier.0", "classifier.3"),
         eps=1e-3,
     ),
+    "mobilenet_v3_small": Family(
+        ours="mbv3_small",
+        strides=(2, 2, 1, 2, 1, 1, 1, 1, 2, 1, 1),
+        acts=("relu",) * 3 + ("hardswish",) * 8,
+        ends="hardswish",
+        linear=("classifier.0", "classifier.3"),
+        eps=1e-3,
+    ),
 }
 WIDTHS = range(5, 401, 5)
 """Of `load_target`'s scalable names, hundredths, in the steps that people use."""
-NO_SUCH_ROW = (
-    "squeezes without expanding, and no row does: depthwise_separable has no squeeze, "
-    "inverted_residual always expands"
-)
-# Known, but not to be said in rows.
-BEYOND = {"mobilenet_v3_small": f"its first block {NO_SUCH_ROW}"}
 
 
 def torchvision_networks() -> tuple[str, ...]:
@@ -111,8 +114,6 @@ def load_torchvision(state_dict: Mapping[str, Any], name: str, resolution: int =
 
     Raises: ValueError for an unknown name, and for tensors that are not of such a network.
     """
-    if name in BEYOND:
-        raise ValueError(f"torchvision's {name} cannot be imported: {BEYOND[name]}")
     if name not in FAMILIES:
         raise ValueError(f"unknown network of torchvision {name!r}: {did_you_mean(name, FAMILIES)}")
     family = FAMILIES[name]
@@ -202,8 +203,6 @@ def _block(
     units: Sequence[Unit], stride: int, act: Activation, width: int, name: str
 ) -> tuple[Row, dict[str, Unit]]:
     """A block's row, and its convolutions by the names of the row's leaves. Raises: ValueError."""
-    if len(units) == 4:
-        raise ValueError(f"{name} cannot be imported at this width: {units[0].place} {NO_SUCH_ROW}")
     leaves = SHAPES.get(len(units))
     if leaves is None:
         raise ValueError(
@@ -214,9 +213,9 @@ def _block(
     named = dict(zip(leaves, units, strict=True))
     depthwise, out = named["depthwise"], named["project"].out
     kernel, skip = depthwise.weight.shape[-1], stride == 1 and width == out
-    if "expand" not in named:
-        return DepthwiseSeparable(kernel, stride, out, act, skip), named
     squeeze = named["squeeze.reduce"].out if "squeeze.reduce" in named else None
+    if "expand" not in named:
+        return DepthwiseSeparable(kernel, stride, out, act, skip, squeeze), named
     row = InvertedResidual(kernel, stride, depthwise.out, out, act, skip, squeeze)
     return row, named
 
@@ -252,6 +251,7 @@ def _in_order(key: str) -> list[tuple[bool, int, str]]:
 SHAPES: dict[int, tuple[str, ...]] = {
     2: ("depthwise", "project"),
     3: ("expand", "depthwise", "project"),
+    4: ("depthwise", "squeeze.reduce", "squeeze.restore", "project"),
     5: ("expand", "depthwise", "squeeze.reduce", "squeeze.restore", "project"),
 }
 """The convolutions of a block by their number."""

@@ -13,7 +13,8 @@ from nasaug.cli import json_option
 def command(classes: int, as_json: bool) -> None:
     """List the networks that have a name.
 
-    Other widths of mbv2, mbv3 and proxylessnas also work, e.g. mbv2_w050; or a YAML table's path.
+    Other widths of mbv2, mbv3, mbv3_small and proxylessnas also work, e.g. mbv2_w050; or a YAML
+    table's path.
     """
     from nasaug.console import emit_json, emit_table
     from nasaug.supernet import load_target, macs, params, peak_memory, target_names

@@ -29,7 +29,7 @@ from nasaug.supernet import (
 from nasaug.training import read_state_dict, save_weights, write_atomically
 
 # Whose batch norms add another number to variances than ours.
-OTHER_NORMS = ("mobilenet_v3_large",)
+OTHER_NORMS = ("mobilenet_v3_large", "mobilenet_v3_small")
 
 
 def run_import(

@@ -29,6 +29,7 @@ MIXED = Architecture(
         Conv(3, 2, 8, "relu"),
         MaxPool(3, 2),
         DepthwiseSeparable(5, 1, 8, "relu6", skip=True),
+        DepthwiseSeparable(3, 1, 8, "hardswish", squeeze=6),
         InvertedResidual(3, 1, 24, 8, "hardswish", skip=True, squeeze=16),
         InvertedResidual(5, 2, 24, 13, "none", skip=False),
         GlobalAvgPool(),

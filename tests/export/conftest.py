@@ -33,6 +33,7 @@ MIXED = Architecture(
         Conv(3, 2, 8, "relu"),
         MaxPool(3, 2),
         DepthwiseSeparable(5, 1, 8, "relu6", skip=True),
+        DepthwiseSeparable(3, 1, 8, "hardswish", squeeze=6),
         Skip(),
         InvertedResidual(3, 1, 24, 8, "hardswish", skip=True, squeeze=16),
         InvertedResidual(5, 2, 24, 13, "none", skip=False),
@@ -114,22 +115,22 @@ def by_hand(arch: Architecture, state: dict[str, Tensor], x: Tensor) -> Tensor:
         }
         return acts[act](x)
 
+    def squeezed(x: Tensor, at: str) -> Tensor:
+        gate = conv(x.mean((2, 3), keepdim=True), f"{at}.squeeze.reduce", 1, "relu")
+        return x * (conv(gate, f"{at}.squeeze.restore") / 6 + 0.5).clamp(0, 1)
+
     for index, row in enumerate(arch.rows):
         at, y, r = f"blocks.{index}", x, SimpleNamespace(**vars(row))
         if row.kind == "conv":
             x = conv(x, f"{at}.conv", r.stride, r.act)
         elif row.kind == "depthwise_separable":
             y = conv(x, f"{at}.depthwise", r.stride, r.act, deep=True)
-            y = conv(y, f"{at}.project")
+            y = conv(squeezed(y, at) if r.squeeze else y, f"{at}.project")
             x = y + x if r.skip else y
         elif row.kind == "inverted_residual":
             y = conv(x, f"{at}.expand", 1, r.act)
             y = conv(y, f"{at}.depthwise", r.stride, r.act, deep=True)
-            if r.squeeze:
-                gate = conv(y.mean((2, 3), keepdim=True), f"{at}.squeeze.reduce", 1, "relu")
-                gate = conv(gate, f"{at}.squeeze.restore")
-                y = y * (gate / 6 + 0.5).clamp(0, 1)
-            y = conv(y, f"{at}.project")
+            y = conv(squeezed(y, at) if r.squeeze else y, f"{at}.project")
             x = y + x if r.skip else y
         elif row.kind == "bottleneck":
             y = conv(x, f"{at}.reduce", 1, r.act)

@@ -21,7 +21,7 @@ def test_folded_tensors_are_float32_with_a_bias_beside_every_weight(own: Own) ->
     assert not any("norm" in name for name in folded.tensors)
     assert {tensor.dtype for tensor in folded.tensors.values()} == {torch.float32}
     assert folded.arch == own.MIXED
-    assert "blocks.3.expand.weight" in folded.tensors  # the row after the absent one
+    assert "blocks.4.expand.weight" in folded.tensors  # the row after the absent one
     assert len(folded.arch.rows) == len(own.MIXED.rows) - 1
 
 
@@ -45,7 +45,7 @@ def test_a_fold_by_hand(own: Own) -> None:
 
 def test_what_has_no_norm_and_no_bias_gets_a_bias_of_zero(own: Own) -> None:
     folded = fold(own.random_network(own.MIXED))
-    assert folded.tensors["blocks.7.conv.bias"].tolist() == [0.0] * 10
+    assert folded.tensors["blocks.8.conv.bias"].tolist() == [0.0] * 10
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,15 @@ def test_a_module_holds_the_classes_that_it_needs(own: Own) -> None:
     assert classes("resnet50") == {"ConvAct", "Bottleneck", "Network"}
     assert "SqueezeExcite" not in classes("micro_10k")
     assert "SqueezeExcite" in classes("mbv3_w035")
+    assert "SqueezeExcite" in classes("mbv3_small_w050")
+
+
+def test_only_a_class_that_squeezes_can(own: Own) -> None:
+    """Of mbv3_w035 the inverted residuals do, but not its depthwise separable row."""
+    arch = load_target("mbv3_w035", 10)
+    text = source_of(fold(own.random_network(arch)), own.describe(arch))
+    before, _, after = text.partition("class InvertedResidual")
+    assert "squeezed: int = 0" not in before and "squeezed: int = 0" in after
 
 
 def test_names_of_classes_are_literals_and_nothing_more(own: Own) -> None:

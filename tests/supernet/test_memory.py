@@ -153,7 +153,7 @@ def _architectures(draw: st.DrawFn) -> Architecture:
         kinds: dict[str, Row] = {
             "conv": Conv(kernel, stride, out, act),
             "bare": Conv(kernel, stride, out, act, norm=False),
-            "separable": DepthwiseSeparable(kernel, stride, out, act, skip),
+            "separable": DepthwiseSeparable(kernel, stride, out, act, skip, squeeze),
             "inverted": InvertedResidual(kernel, stride, mid, out, act, skip, squeeze),
             "bottleneck": Bottleneck(mid, out, stride, projection=not skip, kernel=kernel),
             "pool": MaxPool(kernel, stride),

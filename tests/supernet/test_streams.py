@@ -24,6 +24,7 @@ MakeNetwork = Callable[..., Network]
 SPACES = {
     "micro_down": lambda: load_space("micro_down", 10, in_channels=3),
     "mbv3_ofa": lambda: load_space("mbv3_ofa", 10),
+    "mbv3_small_w035": lambda: SearchSpace.around(load_target("mbv3_small_w035", 10), (1, 2)),
     "mbv3_w035": lambda: SearchSpace.around(load_target("mbv3_w035", 10), (1,), (1,), (0,), (0, 1)),
     "resnet50": lambda: SearchSpace.around(load_target("resnet50", 10), (1,), (1,), (0,), (0,)),
 }

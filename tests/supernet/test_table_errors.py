@@ -81,6 +81,8 @@ ROW_ERRORS = [
      r"row 4 \(stage3.block3\): a stage may lose rows at its end only, .* stage of row 3"),
     ("mid: 48, out: 24", "expand: [2, 3], out: 24",
      r"row 3 \(stage3.block1\): squeeze must be true .* where the inner width varies, but got 16"),
+    ("kernel: 3, stride: 1, act", "kernel: 3, stride: 1, squeeze: true, act",
+     r"row 1 \(stage1.block1\): squeeze must be a number where the width that a depthwise"),
     ("out: [8, 16]", f"out: {[*range(1, 10_000)]}",
      r"row 2 \(stage2.block1\): a row may have at most 20,000 choices, .* but has 39,996; shorten"),
 ]  # fmt: skip

@@ -33,6 +33,7 @@ MICRO = {"micro_3k": 3_000, "micro_10k": 10_000, "micro_40k": 40_000, "micro_150
 TORCHVISION: dict[str, Callable[..., nn.Module]] = {
     "mbv2_w100": torchvision.models.mobilenet_v2,
     "mbv3_w100": torchvision.models.mobilenet_v3_large,
+    "mbv3_small_w100": torchvision.models.mobilenet_v3_small,
     "resnet50": torchvision.models.resnet50,
 }
 
@@ -141,7 +142,9 @@ def test_every_target_takes_classes_resolution_and_channels(target_name: str) ->
         assert Network(target).eval()(torch.zeros(2, 1, 64, 64)).shape == (2, 7)
 
 
-@pytest.mark.parametrize("name", ["mbv2_w050", "mbv3_w075", "proxylessnas_w100", "mbv2_w005"])
+@pytest.mark.parametrize(
+    "name", ["mbv2_w050", "mbv3_w075", "mbv3_small_w050", "proxylessnas_w100", "mbv2_w005"]
+)
 def test_any_width_of_the_scalable_families_is_a_target(name: str) -> None:
     target = load_target(name)
     assert target.resolution == 224

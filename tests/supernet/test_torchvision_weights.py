@@ -35,6 +35,11 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("mobilenet_v3_large", {"reduced_tail": True}),
     # So narrow that the second block, too, has nothing to expand.
     ("mobilenet_v3_large", {"width_mult": 0.13}),
+    # So narrow that a later block squeezes without expanding.
+    ("mobilenet_v3_large", {"width_mult": 0.1}),
+    ("mobilenet_v3_small", {}),
+    ("mobilenet_v3_small", {"width_mult": 0.5}),
+    ("mobilenet_v3_small", {"reduced_tail": True}),
 ]
 IDS = [f"{name}-{'-'.join(f'{k}{v}' for k, v in options.items())}" for name, options in CASES]
 
@@ -62,9 +67,7 @@ def _lively(name: str, **options: Any) -> nn.Module:
 @pytest.fixture(scope="module")
 def state() -> Callable[[str], State]:
     """The state dict of torchvision's network of that name, to change."""
-    found = {
-        name: _lively(name).state_dict() for name in (*torchvision_networks(), "mobilenet_v3_small")
-    }
+    found = {name: _lively(name).state_dict() for name in torchvision_networks()}
     return lambda name: dict(found[name])
 
 
@@ -88,6 +91,7 @@ def test_logits_are_those_of_torchvision(name: str, options: dict[str, Any]) -> 
     [
         ("mobilenet_v2", "MobileNet_V2_Weights"),
         ("mobilenet_v3_large", "MobileNet_V3_Large_Weights"),
+        ("mobilenet_v3_small", "MobileNet_V3_Small_Weights"),
     ],
 )
 def test_costs_are_those_that_torchvision_quotes(name: str, quoted: str) -> None:
@@ -104,6 +108,7 @@ def test_costs_are_those_that_torchvision_quotes(name: str, quoted: str) -> None
         ("mobilenet_v2", {}, "mbv2_w100"),
         ("mobilenet_v2", {"width_mult": 0.35}, "mbv2_w035"),
         ("mobilenet_v3_large", {}, "mbv3_w100"),
+        ("mobilenet_v3_small", {}, "mbv3_small_w100"),
     ],
 )
 def test_a_target_of_ours_is_recognised(name: str, options: Any, target: str) -> None:
@@ -143,17 +148,11 @@ def test_nothing_of_the_state_dict_is_changed(state: Callable[[str], State]) -> 
         assert torch.equal(given[name], tensor)
 
 
-def test_small_v3_is_refused_with_the_reason(state: Callable[[str], State]) -> None:
-    words = "mobilenet_v3_small cannot be imported: its first block squeezes without expanding"
-    with pytest.raises(ValueError, match=words):
-        load_torchvision(state("mobilenet_v3_small"), "mobilenet_v3_small")
-
-
-def test_a_width_at_which_a_block_squeezes_without_expanding_is_refused() -> None:
-    state = _lively("mobilenet_v3_large", width_mult=0.1).state_dict()
-    words = r"at this width: features\.4\.block\.0\.0 squeezes without expanding"
-    with pytest.raises(ValueError, match=words):
-        load_torchvision(state, "mobilenet_v3_large")
+def test_the_first_block_of_small_v3_squeezes_without_expanding(
+    state: Callable[[str], State],
+) -> None:
+    rows = load_torchvision(state("mobilenet_v3_small"), "mobilenet_v3_small").arch.rows
+    assert rows[1] == DepthwiseSeparable(3, 2, 16, "relu", squeeze=8)
 
 
 def test_unknown_name_offers_the_nearest(state: Callable[[str], State]) -> None:
@@ -167,6 +166,7 @@ def test_unknown_name_offers_the_nearest(state: Callable[[str], State]) -> None:
         ("mobilenet_v3_large", "mobilenet_v2", r"19 features .* classifier\.1, they have 17"),
         ("mobilenet_v2", "mobilenet_v3_large", "17 features .*, they have 19 and classifier.1"),
         ("mobilenet_v3_small", "mobilenet_v3_large", "17 features .*, they have 13"),
+        ("mobilenet_v3_large", "mobilenet_v3_small", "13 features .*, they have 17"),
     ],
 )
 def test_weights_of_another_family(
