@@ -18,6 +18,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from unittest.mock import patch
 
 import torch
 from timing import (
@@ -30,9 +32,10 @@ from timing import (
     report,
     timed,
 )
+from torch import Tensor
 
 from nasaug.netaug import NetAugOptions, netaug_step
-from nasaug.supernet import Limits, Network, SearchSpace
+from nasaug.supernet import Limits, Network, SearchSpace, activations
 from nasaug.training import View, keep_caches, load_dataset, plain_step, training_batches
 from nasaug.training.process import KERNELS, keep_compiled_kernels, keep_freed_memory
 
@@ -150,6 +153,41 @@ def netaug_worker(*prepare: Callable[[], object]) -> Callable[..., float]:
     return timed(Network(AUGMENTATION.largest), NETAUG_STEP, random_batch(48))
 
 
+def relu6_kept(rounds: int) -> None:
+    """A NetAug step at 48, and what its forward pass keeps, over those with PyTorch's ReLU6."""
+    batch = random_batch(48)
+    ours, theirs = (timed(Network(AUGMENTATION.largest), NETAUG_STEP, batch) for _ in range(2))
+    pytorchs = partial(torch.nn.functional.relu6, inplace=True)
+    ratios = []
+    for index in range(SEEDS + rounds):
+        mine = ours(index % SEEDS)
+        with patch.object(activations, "clipped", pytorchs):
+            reference = theirs(index % SEEDS)
+        if index >= SEEDS:
+            ratios.append(mine / reference)
+    report("NetAug step / the same with PyTorch's ReLU6, 48 px", ratios, "none")
+    net = Network(AUGMENTATION.largest).train()
+    mine = _kept(net, batch[0])
+    with patch.object(activations, "clipped", pytorchs):
+        reference = _kept(net, batch[0])
+    report("kept for gradients by the largest / with PyTorch's ReLU6", [mine / reference], "none")
+
+
+def _kept(net: Network, images: Tensor) -> float:
+    """Bytes of all tensors that a forward pass keeps, parameters included, each counted once."""
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = net(images).sum()
+    total = sum(kept.values())
+    del loss
+    return total
+
+
 def path_macs(rounds: int) -> None:
     """The MACs of a path given as choice indices, in microseconds."""
     space = SearchSpace.around(TARGET)
@@ -203,6 +241,7 @@ BENCHMARKS: dict[str, Callable[[int], None]] = {
     "tax144": lambda rounds: elastic_tax(144, 1.05, rounds),
     "plain144": against_plain,
     "process": process_caches,
+    "relu6": relu6_kept,
     "macs": path_macs,
     "sampling": feasible_samples,
     "loader": loader,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nasaug.supernet.activations import activate, linearised
 from nasaug.supernet.leaves import (
     BoostedLeaf,
     ConvLeaf,
@@ -175,25 +176,6 @@ def build(leaf: Leaf) -> nn.Module:
     if isinstance(leaf, LinearLeaf):
         return ElasticLinear(leaf)
     return Pool()
-
-
-def activate(x: Tensor, act: str) -> Tensor:
-    if act == "relu6":
-        return F.relu6(x, inplace=True)
-    if act == "relu":
-        return F.relu(x, inplace=True)
-    if act == "hardswish":
-        return F.hardswish(x)
-    return x
-
-
-def linearised(x: Tensor, act: str, slope: float) -> Tensor:
-    """slope x + (1 - slope) act(x)."""
-    if slope == 0:
-        return activate(x, act)
-    if slope == 1:
-        return x
-    return torch.lerp(activate(x.clone(), act), x, slope)  # activate may overwrite its input
 
 
 def _rounded(x: Tensor, weight: Tensor, bits: Bits | None) -> tuple[Tensor, Tensor]:
