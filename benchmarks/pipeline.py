@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -116,6 +117,10 @@ def measure(name: str, case: Case, rounds: int) -> None:
     seconds = [step_fed(index % SEEDS) for index in range(rounds)]
     share = feed.waited / sum(seconds)
     report(f"{name}: images a second, together", [case.size / each for each in seconds], "none")
+    # Where each takes turns with the other and none is in the other's way.
+    in_turn = 1 / (1 / statistics.median(made) + 1 / statistics.median(consumed))
+    together = case.size * rounds / sum(seconds)
+    print(f"{name}: together / in turn, of all images: {together / in_turn:.2f} (bar: none)")
     print(f"{name}: time waited for data, together: {share:.1%} of the training's", flush=True)
     for _ in feed:  # so that the decoding processes come to rest
         pass

@@ -170,7 +170,8 @@ def relu6_kept(rounds: int) -> None:
     mine = _kept(net, batch[0])
     with patch.object(activations, "clipped", pytorchs):
         reference = _kept(net, batch[0])
-    report("kept for gradients by the largest / with PyTorch's ReLU6", [mine / reference], "none")
+    title = "bytes kept for gradients by the largest network / with PyTorch's ReLU6"
+    print(f"{title}: {mine / reference:.3f} (bar: none)")
 
 
 def _kept(net: Network, images: Tensor) -> float:

@@ -11,6 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from nasaug.training.orders import Order
 
+NICE = 10
+
 
 class Decoding:
     """Batches of a data set that is asked for (index, seed of the augmentation), in `order`.
@@ -36,6 +38,7 @@ class Decoding:
             num_workers=workers,
             collate_fn=together,
             pin_memory=device.type == "cuda",
+            worker_init_fn=_give_way if device.type == "cpu" else None,
             persistent_workers=workers > 0 and order.augments,
             # What it draws from decides nothing here, but would otherwise be torch's own generator.
             generator=torch.Generator(),
@@ -45,6 +48,13 @@ class Decoding:
         """The batches of one epoch, from batch `start` on."""
         self._sampler.epoch, self._sampler.start = epoch, start
         yield from self._loader
+
+
+def _give_way(worker: int) -> None:
+    """A step that computes on the same cores goes first, for it waits for its slowest thread; the
+    cores are free for decoding whenever it has nothing to compute on."""
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(NICE)
 
 
 class _EpochSampler:
