@@ -40,7 +40,7 @@ OTHER_TENSORS: list[Callable[[Tensor], object]] = [
     lambda t: t.to(torch.complex64), lambda t: t.to(torch.float8_e4m3fn), lambda t: t.bfloat16(),
     lambda t: t.double(), lambda t: t.long(), lambda t: t > 0, lambda t: t.to_sparse(),
     lambda t: t.to("meta"), lambda t: torch.quantize_per_tensor(t.float(), 0.1, 0, torch.qint8),
-    lambda t: t[None], lambda t: t.reshape(-1), lambda t: t.sum(), lambda t: t[:0],
+    lambda t: t[None], lambda t: t.reshape(-1), lambda t: t.sum(), lambda t: t.reshape(-1)[:0],
     lambda t: t.new_zeros(()).expand(t.shape), lambda t: t.T if t.ndim == 2 else t.flip(0),
     lambda t: torch.nested.nested_tensor([t.reshape(-1)]), lambda t: t * float("nan"),
     lambda t: -t - 1, lambda t: torch.cat([t, t]) if t.ndim else t, lambda t: t.tolist(),
