@@ -84,8 +84,7 @@ def published_factors(name: str) -> Factors:
 
 
 def target_names() -> tuple[str, ...]:
-    """The names that stand in tables; those of `scalable_names` with a width, such as mbv2_w050,
-    also work."""
+    """The names that stand in tables; those of `SCALABLE` with a width, mbv2_w050, also work."""
     return tuple(TARGETS)
 
 
