@@ -145,6 +145,9 @@ def study_options(what: str) -> Callable[[Command], Command]:
             type=click.Path(file_okay=False),
             help="Where the runs of all studies lie; default: the folder cells beside --out.",
         ),
+        click.option(
+            "--code", metavar="VERSION", help="Use the cells that this version of the code made."
+        ),
         click.option("--resume", is_flag=True, help="Implied: it goes on where it stopped."),
         json_option,
     )

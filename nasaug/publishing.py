@@ -79,27 +79,38 @@ def summaries_in(folder: Path) -> list[dict[str, Any]]:
 
 
 def results_page(summaries: Sequence[Summary]) -> str:
-    """The page's Markdown."""
-    rows = [
-        [
-            f"[{one['study']}](#{one['study']})",
-            one["question"],
-            one["answer"],
-            f"{_runs(one, 'n')} of {_runs(one, 'planned')}",
-            compute(_spent(one, "macs")),
-            duration(_spent(one, "time")),
-            "yes" if one["final"] else "no",
-        ]
-        for one in summaries
-    ]
-    parts = [INTRODUCTION, markdown_table((COLUMNS, rows), 3)]
+    """The page's Markdown. Raises: ValueError for a summary that another release wrote."""
+    rows, parts = [], []
     for one in summaries:
-        parts.append(_markdown(one).rstrip())
-        parts += [
-            f"![{caption}]({FOLDER}/{one['study']}-{name}.svg)"
-            for name, (_, caption) in _figures(one).items()
-        ]
-    return "\n\n".join(parts) + "\n"
+        try:
+            rows.append(_row(one))
+            parts += _section(one)
+        except KeyError as error:
+            raise ValueError(
+                f"{FOLDER}/{one.get('study')}.json is of another release of nasaug: it does not "
+                f"say {error}; publish that study again (--code uses the cells of its release)"
+            ) from None
+    return "\n\n".join([INTRODUCTION, markdown_table((COLUMNS, rows), 3), *parts]) + "\n"
+
+
+def _row(one: Summary) -> list[str]:
+    return [
+        f"[{one['study']}](#{one['study']})",
+        one["question"],
+        one["answer"],
+        f"{_runs(one, 'n')} of {_runs(one, 'planned')}",
+        compute(_spent(one, "macs")),
+        duration(_spent(one, "time")),
+        "yes" if one["final"] else "no",
+    ]
+
+
+def _section(one: Summary) -> list[str]:
+    figures = [
+        f"![{caption}]({FOLDER}/{one['study']}-{name}.svg)"
+        for name, (_, caption) in _figures(one).items()
+    ]
+    return [_markdown(one).rstrip(), *figures]
 
 
 def _markdown(summary: Summary) -> str:

@@ -11,7 +11,6 @@ from nasaug.cli import one_question, study_options
 @click.argument("study", required=False)
 @click.option("--list", "listing", is_flag=True, help="The built-in studies and their questions.")
 @click.option("--epochs", type=int, help="base.train.epochs: of the final runs, after the warm-up.")
-@click.option("--code", metavar="VERSION", help="Use the cells that this version of the code made.")
 @study_options("compare")
 def command(
     study: str | None,
@@ -39,7 +38,7 @@ def command(
     """
     from nasaug.comparing.listing import list_studies
     from nasaug.comparing.places import Places
-    from nasaug.comparing.run import existing_study, run_study
+    from nasaug.comparing.run import StudySitting
     from nasaug.comparing.studies import load_study
 
     if listing:
@@ -57,7 +56,8 @@ def command(
     }
     name, loaded = load_study(study, sets, keys)
     places = Places.of(f"compare-{name}", out, cells)
+    sitting = StudySitting(name, loaded, places, as_json)
     if is_question:
-        existing_study(name, loaded, places, code, as_json).answer(asks, publish)
+        sitting.answer(code, asks, publish)
     else:
-        run_study(name, loaded, places, code, as_json)
+        sitting.run(code)

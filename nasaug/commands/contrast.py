@@ -34,6 +34,7 @@ def command(
     workers: int | None,
     out: str | None,
     cells: str | None,
+    code: str | None,
     resume: bool,
     as_json: bool,
 ) -> None:
@@ -44,7 +45,7 @@ def command(
     images, searches included. CONTRAST is a YAML file or the name of a built-in one.
     """
     from nasaug.comparing.places import Places
-    from nasaug.contrasting.run import existing_contrast, load_contrast, run_contrast
+    from nasaug.contrasting.run import ContrastSitting, load_contrast
 
     is_question = one_question(asks, reports, publish)
     keys = {
@@ -61,7 +62,8 @@ def command(
     }
     name, loaded = load_contrast(contrast, sets, keys)
     places = Places.of(f"contrast-{name}", out, cells)
+    sitting = ContrastSitting(name, loaded, places, as_json)
     if is_question:
-        existing_contrast(name, loaded, places, as_json).answer(asks, publish)
+        sitting.answer(code, asks, publish)
     else:
-        run_contrast(name, loaded, places, as_json)
+        sitting.run(code)

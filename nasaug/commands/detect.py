@@ -178,6 +178,7 @@ def compare(
     workers: int | None,
     out: str | None,
     cells: str | None,
+    code: str | None,
     resume: bool,
     as_json: bool,
 ) -> None:
@@ -188,17 +189,14 @@ def compare(
     and --data-dir is where images for pre-training lie.
     """
     from nasaug.comparing.places import Places
-    from nasaug.detecting.run import (
-        existing_detect_study,
-        load_detect_study,
-        run_detect_study,
-    )
+    from nasaug.detecting.run import DetectSitting, load_detect_study
 
     is_question = one_question(asks, reports, publish)
     keys = {"data": data, "data_dir": data_dir, "seeds": seeds, "workers": workers}
     name, loaded = load_detect_study(study, sets, keys)
     places = Places.of(f"detect-{name}", out, cells)
+    sitting = DetectSitting(name, loaded, places, as_json)
     if is_question:
-        existing_detect_study(name, loaded, places, as_json).answer(asks, publish)
+        sitting.answer(code, asks, publish)
     else:
-        run_detect_study(name, loaded, places, as_json)
+        sitting.run(code)

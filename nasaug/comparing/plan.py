@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from nasaug.comparing.cells import Arm, Cell, Cells
 from nasaug.comparing.costs import Cost, Costs
-from nasaug.comparing.store import Store, versions_in
+from nasaug.comparing.store import Store
 from nasaug.comparing.tuning import Tuned, mean_score, tuned
 from nasaug.study_config import Kind, Study
 
@@ -193,16 +192,3 @@ class Planner:
                 later.append(Later(arm, runs, arm.epochs + warmup))
                 later.append(Later(arm, trials, self.cells.tuning_epochs(arm) + warmup))
         return [one for one in later if one.runs]
-
-
-def finished_cells(study: Study, cells: Path) -> dict[str, int]:
-    """How many of a study's cells are finished, by version of the code, the newest version first.
-
-    What a study's cells are follows from its results, so every version is planned by itself.
-    """
-    counts = {}
-    for version in versions_in(cells):
-        planner = Planner(study, Store(cells, version))
-        found = [planner.store.result(cell.identity) for cell in planner.plan().cells]
-        counts[version] = sum(result is not None for result in found)
-    return counts

@@ -13,27 +13,44 @@ from nasaug.comparing.cells import Cell
 from nasaug.comparing.places import Places, cells_side_by_side
 from nasaug.comparing.runner import Runner
 from nasaug.comparing.status import Status
-from nasaug.comparing.store import Store
-from nasaug.comparing.studies import STUDY, dump_study
+from nasaug.comparing.store import Store, versions_in
+from nasaug.comparing.studies import STUDY, check_folder, dump_study
 from nasaug.comparing.tables import Table
 from nasaug.comparing.telling import emit_found, emit_status, fail_if_cells_failed
 from nasaug.comparing.versions import Code
-from nasaug.console import emit_json, say
+from nasaug.console import emit_json, say, show_log_messages
 from nasaug.publishing import publish
 from nasaug.training import TrainingFailed, write_atomically
 from nasaug.workspace import lock_folder
 
 
 class Sitting(ABC):
-    """One command's work on one comparison. `asked` is its section, `planner` makes its plans."""
+    """One command's work on one comparison. `asked` is its section, `here` the code as it is;
+    `planner` makes its plans, from the cells of one version of the code."""
 
     # What it is called, and the command that it is of.
     KIND: ClassVar[str] = "study"
     COMMAND: ClassVar[str]
+    planner: Any
 
-    def __init__(self, name: str, asked: Any, planner: Any, places: Places, as_json: bool) -> None:
-        self.name, self.asked, self.planner = name, asked, planner
+    def __init__(self, name: str, asked: Any, places: Places, as_json: bool) -> None:
+        """Raises: ValueError for a folder that holds something else."""
+        check_folder(places.study, places.cells)
+        self.name, self.asked = name, asked
         self.places, self.as_json = places, as_json
+        self.here = self.code()
+
+    def code(self) -> Code:
+        """What decides its numbers."""
+        return Code()
+
+    @abstractmethod
+    def planner_of(self, store: Store) -> Any:
+        """What makes plans from the cells of one version of the code."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raises: ValueError, OSError for what cannot run; before anything does."""
 
     @abstractmethod
     def status(self, plan: Any, workers: int) -> Status:
@@ -55,35 +72,47 @@ class Sitting(ABC):
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
         """What is said beneath them."""
 
-    def begun(self) -> None:  # noqa: B027 - most have nothing else to do
-        """What else is done once the folder is locked."""
-
-    def run(self, code: Code, otherwise: str = "") -> None:
-        """Run what is left, then write and show what it found; `otherwise`: what else than to start
-        again helps where the code changed.
+    def run(self, version: str | None) -> None:
+        """Run what is left, then write and show what it found. `version` is that of the code whose
+        cells are gone on with; None is the code as it is.
 
         Raises: ValueError, OSError; TrainingFailed if cells failed or the code changed meanwhile.
         """
-        for folder in (self.places.study, self.planner.store.root):
+        show_log_messages()
+        self._check_version(version)
+        self.planner = self._planner(version or self.here.version)
+        self.check()
+        store: Store = self.planner.store
+        for folder in (self.places.study, store.root):
             folder.mkdir(parents=True, exist_ok=True)
         with lock_folder(self.places.study, f"{self.COMMAND} --status tells how far it is"):
             write_atomically(self.places.study / STUDY, dump_study(self.asked))
-            self.begun()
-            stale = self._cells_run(code)
+            store.mix(self.here.version)
+            stale = self._cells_run()
             summary = self.summarised()
         self._show(summary)
         if stale:
             raise TrainingFailed(
                 f"the code changed while the {self.KIND} ran, and cells of different code do not "
-                f"compare: no more were begun; start it again{otherwise}"
+                "compare: no more were begun; start it again, or go on with --code "
+                f"{store.version}"
             )
         fail_if_cells_failed(summary, self.places)
 
-    def answer(self, asks: bool, publish: str | None) -> None:
-        """How far it is (`asks`), the results page in the folder `publish`, or else the report.
+    def answer(self, version: str | None, asks: bool, publish: str | None) -> None:
+        """How far it is (`asks`), the results page in the folder `publish`, or else the report; of
+        the cells of the version of the code asked for, of the code here, or of the newest.
 
-        Raises: ValueError, OSError.
+        Raises: ValueError where nothing is; OSError.
         """
+        self._check_version(version)
+        if version is not None:
+            self.planner = self._planner(version)
+        else:
+            self.planner = self._planner_of_what_is_there()
+        found = self.planner.store.version
+        if found != self.here.version:
+            say(f"cells of other code: {found} (the code here is {self.here.version})")
         if asks:
             self._show_status()
         elif publish is not None:
@@ -91,6 +120,32 @@ class Sitting(ABC):
         else:
             self.places.study.mkdir(parents=True, exist_ok=True)
             self._show(self.summarised())
+
+    def _planner(self, version: str) -> Any:
+        return self.planner_of(Store(self.places.cells, version))
+
+    def _planner_of_what_is_there(self) -> Any:
+        """Of the code here, or of the newest that finished cells of it."""
+        planner = self._planner(self.here.version)
+        cells = [cell.identity for cell in planner.plan().cells]
+        if any(planner.store.result(cell) is not None for cell in cells):
+            return planner
+        for version in planner.store.elsewhere(cells):
+            return self._planner(version)
+        if (self.places.study / STUDY).exists():
+            return planner
+        raise ValueError(
+            f"{self.places.cells} holds no cells of this {self.KIND} yet; run {self.COMMAND} "
+            "without this option"
+        )
+
+    def _check_version(self, version: str | None) -> None:
+        versions = versions_in(self.places.cells)
+        if version is not None and version not in versions:
+            known = ", ".join(versions) or "none"
+            raise ValueError(
+                f"{self.places.cells} holds no cells of code {version!r}; those it holds: {known}"
+            )
 
     def _show_status(self) -> None:
         """Writes nothing."""
@@ -106,27 +161,21 @@ class Sitting(ABC):
             return
         say(f"{self.name} is on {page}")
 
-    def _cells_run(self, code: Code) -> bool:
+    def _cells_run(self) -> bool:
         """Run all cells; returns whether the code changed meanwhile."""
-        workers = cells_side_by_side(self.asked)
-        say(f"{self.status(self.planner.plan(), workers).text}; {workers} side by side")
+        workers, plan = cells_side_by_side(self.asked), self.planner.plan()
+        others = self.planner.store.elsewhere(cell.identity for cell in plan.cells)
+        for version, cells in others.items():
+            say(f"{cells} finished cells of other code, {version}, are kept apart")
+        say(f"{self.status(plan, workers).text}; {workers} side by side")
 
         def watch(cell: Cell, plan: Any) -> None:
             judged = self.judged(cell)
             if judged is not None:
                 say(f"{cell.name}: {judged}; {self.status(plan, workers).text}")
 
-        with Runner(self.planner, workers, code) as runner:
+        with Runner(self.planner, workers, self.here) as runner:
             return runner.run(watch)
 
     def _show(self, summary: Mapping[str, Any]) -> None:
         emit_found(summary, self.tables(summary), self.notes(summary), self.places, self.as_json)
-
-
-def check_begun(store: Store, command: str) -> None:
-    """Raises: ValueError where no cell of this code was begun."""
-    if not store.root.is_dir():
-        raise ValueError(
-            f"{store.cells} holds no cells of this code yet ({store.version}); run {command} "
-            "without this option"
-        )

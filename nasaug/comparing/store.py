@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -25,7 +26,7 @@ from nasaug.training import RunFolder, read_json_object, write_atomically, write
 from nasaug.workspace import is_in_use
 
 State = Literal["done", "running", "diverged", "failed", "waiting"]
-MIXED, TABLES = "mixed.json", "tables"
+MIXED, TABLES, RESULT = "mixed.json", "tables", "result.json"
 # What an epoch's row says of its cost, and a result, as train_NAME, of a training's.
 COSTS = ("macs", "seconds", "cpu_seconds")
 LAST_LINES = 12
@@ -70,7 +71,7 @@ class Store:
         """What the cell came to; None while it has not. Raises: ValueError for a damaged file."""
         if cell not in self._results:
             try:
-                self._results[cell] = read_json_object(self.folder(cell) / "result.json")
+                self._results[cell] = read_json_object(self.folder(cell) / RESULT)
             except FileNotFoundError:
                 return None
         return self._results[cell]
@@ -173,6 +174,23 @@ class Store:
         versions = self.mixed()
         if version not in (self.version, *versions):
             write_json(self.root / MIXED, [*versions, version])
+
+    def elsewhere(self, cells: Iterable[str]) -> dict[str, int]:
+        """How many of these cells other versions of the code have finished, the newest first."""
+        wanted, counts = [*cells], {}
+        for version in versions_in(self.cells):
+            finished = [(self.cells / version / cell / RESULT).exists() for cell in wanted]
+            if version != self.version and any(finished):
+                counts[version] = sum(finished)
+        return counts
+
+    def code_of(self, cells: Iterable[str]) -> dict[str, Any]:
+        """What a summary of these cells says of the code that made them."""
+        return {
+            "code": self.version,
+            "mixed_code": self.mixed(),
+            "other_code": self.elsewhere(cells),
+        }
 
 
 def versions_in(cells: Path) -> list[str]:

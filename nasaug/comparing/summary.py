@@ -13,7 +13,7 @@ from typing import Any
 from nasaug.comparing.cells import Arm, Cell
 from nasaug.comparing.costs import Quantity
 from nasaug.comparing.maps import difference_maps
-from nasaug.comparing.plan import Match, Plan, Planner, finished_cells
+from nasaug.comparing.plan import Match, Plan, Planner
 from nasaug.comparing.statistics import first_reaching, holm, mean_curve, mean_of, paired
 from nasaug.comparing.store import Store
 from nasaug.study_config import Kind
@@ -37,7 +37,6 @@ def summarise(planner: Planner, plan: Plan, name: str) -> dict[str, Any]:
     ]
     single = [one for one in comparisons if one["target"] != POOLED]
     arms = [_arm(planner, plan, arm, results) for arm in _in_order(planner, plan)]
-    versions = finished_cells(study, store.cells)
     return {
         "study": name,
         "question": study.question,
@@ -48,11 +47,7 @@ def summarise(planner: Planner, plan: Plan, name: str) -> dict[str, Any]:
         "warmup_epochs": planner.cells.warmup,
         "time": planner.costs.quantity("time"),
         "data": study.base.get("data", {}).get("name", "fashion-mnist-mini"),
-        "code": store.version,
-        "mixed_code": store.mixed(),
-        "other_code": {
-            key: count for key, count in versions.items() if key != store.version and count
-        },
+        **store.code_of(cell.identity for cell in plan.cells),
         "final": all(arm["final"] for arm in arms) and not plan.later,
         "arms": arms,
         "comparisons": comparisons,

@@ -232,7 +232,12 @@ def notes(summary: Row) -> list[str]:
         for one in summary["tuning"]
         if one["said"]
     ]
-    found += [f"Failed: {one['cell']} ({one['said']})." for one in summary["failed"]]
+    return [*found, *cell_notes(summary)]
+
+
+def cell_notes(summary: Row) -> list[str]:
+    """Which cells failed, and which code made them."""
+    found = [f"Failed: {one['cell']} ({one['said']})." for one in summary["failed"]]
     for version, cells in summary["other_code"].items():
         found.append(f"{cells} finished cells of other code, {version}, are kept apart.")
     if summary["mixed_code"]:

@@ -7,21 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from nasaug.comparing.cells import Cell
-from nasaug.comparing.places import Places
-from nasaug.comparing.sitting import Sitting, check_begun
+from nasaug.comparing.sitting import Sitting
 from nasaug.comparing.status import Status
 from nasaug.comparing.store import Store
 from nasaug.comparing.studies import (
     built_in_contrasts,
-    check_folder,
     dump_study,
     load_from,
     study_path,
 )
 from nasaug.comparing.tables import Table
-from nasaug.comparing.versions import Code
 from nasaug.config import load_config
-from nasaug.console import show_log_messages
 from nasaug.contrast_config import Contrast
 from nasaug.contrasting.plan import Plan, Planner
 from nasaug.contrasting.report import write_outputs
@@ -44,9 +40,15 @@ def load_contrast(
     return f"{target}-{space}-{format_macs(loaded.budget)}", loaded
 
 
-class _Sitting(Sitting):
+class ContrastSitting(Sitting):
     KIND, COMMAND = "contrast", "nasaug contrast"
     planner: Planner
+
+    def planner_of(self, store: Store) -> Planner:
+        return Planner(self.asked, store)
+
+    def check(self) -> None:
+        self.planner.runs.check()
 
     def status(self, plan: Plan, workers: int) -> Status:
         return status(self.planner.store, plan, workers)
@@ -65,24 +67,3 @@ class _Sitting(Sitting):
 
     def notes(self, summary: Mapping[str, Any]) -> list[str]:
         return notes(summary)
-
-
-def run_contrast(name: str, contrast: Contrast, places: Places, as_json: bool) -> None:
-    """Run what is left of the contrast, then write and show what it found.
-
-    Raises: ValueError, OSError; TrainingFailed if cells failed or the code changed meanwhile.
-    """
-    show_log_messages()
-    check_folder(places.study, places.cells)
-    code = Code()
-    planner = Planner(contrast, Store(places.cells, code.version))
-    planner.runs.check()
-    _Sitting(name, contrast, planner, places, as_json).run(code)
-
-
-def existing_contrast(name: str, contrast: Contrast, places: Places, as_json: bool) -> Sitting:
-    """What is there of it. Raises: ValueError where nothing is."""
-    check_folder(places.study, places.cells)
-    store = Store(places.cells, Code().version)
-    check_begun(store, "nasaug contrast")
-    return _Sitting(name, contrast, Planner(contrast, store), places, as_json)

@@ -47,7 +47,7 @@ def summarise(planner: Planner, plan: Plan, name: str) -> dict[str, Any]:
         "compute": runs.compute,
         "search_share": contrast.search_share,
         "data": runs.setting.data.name,
-        "code": planner.store.version,
+        **planner.store.code_of(cell.identity for cell in plan.cells),
         "final": not plan.later and all(row["final"] for row in rows),
         "once": _once(planner, done.values()),
         "rows": rows,

@@ -8,6 +8,7 @@ from typing import Any
 from nasaug.comparing.tables import (
     DASH,
     Table,
+    cell_notes,
     compute,
     count,
     difference_cells,
@@ -101,8 +102,7 @@ def notes(summary: Row) -> list[str]:
     if not summary["final"]:
         found.append("Not finished: rows whose n is below what is planned are not final.")
     found += [f"{one['of']}: {one['said']}." for one in summary["tuning"] if one["said"]]
-    found += [f"Failed: {one['cell']} ({one['said']})." for one in summary["failed"]]
-    return found
+    return [*found, *cell_notes(summary)]
 
 
 def lead(summary: Row) -> str:

@@ -6,20 +6,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nasaug.comparing.cells import Cell
-from nasaug.comparing.places import Places
-from nasaug.comparing.sitting import Sitting, check_begun
+from nasaug.comparing.sitting import Sitting
 from nasaug.comparing.status import Status, status
 from nasaug.comparing.store import Store
 from nasaug.comparing.studies import (
     built_in_detections,
-    check_folder,
     dump_study,
     load_from,
     study_path,
 )
 from nasaug.comparing.tables import Table
 from nasaug.comparing.versions import Code
-from nasaug.console import show_log_messages
 from nasaug.detect_study_config import DetectStudy
 from nasaug.detecting.checks import check_study
 from nasaug.detecting.plan import Plan, Planner
@@ -48,9 +45,18 @@ def load_detect_study(
     return load_from(study_path(name, built_in_detections()), DetectStudy, sets, options)
 
 
-class _Sitting(Sitting):
+class DetectSitting(Sitting):
     COMMAND = "nasaug detect compare"
     planner: Planner
+
+    def code(self) -> Code:
+        return Code(ROOMS, MODULES)
+
+    def planner_of(self, store: Store) -> Planner:
+        return Planner(self.asked, store)
+
+    def check(self) -> None:
+        check_study(self.planner)
 
     def status(self, plan: Plan, workers: int) -> Status:
         return status(self.planner, plan, workers)
@@ -70,24 +76,3 @@ class _Sitting(Sitting):
 
     def notes(self, summary: Mapping[str, Any]) -> list[str]:
         return notes(summary)
-
-
-def run_detect_study(name: str, study: DetectStudy, places: Places, as_json: bool) -> None:
-    """Run what is left of the study, then write and show what it found.
-
-    Raises: ValueError, OSError; TrainingFailed if cells failed or the code changed meanwhile.
-    """
-    show_log_messages()
-    check_folder(places.study, places.cells)
-    code = Code(ROOMS, MODULES)
-    planner = Planner(study, Store(places.cells, code.version))
-    check_study(planner)
-    _Sitting(name, study, planner, places, as_json).run(code)
-
-
-def existing_detect_study(name: str, study: DetectStudy, places: Places, as_json: bool) -> Sitting:
-    """What is there of it. Raises: ValueError where nothing is."""
-    check_folder(places.study, places.cells)
-    store = Store(places.cells, Code(ROOMS, MODULES).version)
-    check_begun(store, "nasaug detect compare")
-    return _Sitting(name, study, Planner(study, store), places, as_json)

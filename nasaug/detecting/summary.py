@@ -49,7 +49,7 @@ def summarise(planner: Planner, plan: Plan, name: str) -> dict[str, Any]:
         "methods": list(study.methods),
         "baseline": study.baseline,
         "data": _data(study),
-        "code": store.version,
+        **store.code_of(cell.identity for cell in plan.cells),
         "final": not plan.later and all(row["final"] for row in rows),
         "once": _once(store, plan),
         "rows": rows,

@@ -11,6 +11,7 @@ from typing import Any
 from nasaug.comparing.tables import (
     DASH,
     Table,
+    cell_notes,
     compute,
     count,
     difference_cells,
@@ -169,8 +170,7 @@ def notes(summary: Row) -> list[str]:
     found += [
         f"{one['method']}, {_of(one)}: {one['said']}." for one in summary["tuning"] if one["said"]
     ]
-    found += [f"Failed: {one['cell']} ({one['said']})." for one in summary["failed"]]
-    return found
+    return [*found, *cell_notes(summary)]
 
 
 def lead(summary: Row) -> str:

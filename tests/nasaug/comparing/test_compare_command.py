@@ -127,7 +127,7 @@ def test_cells_of_other_code_are_kept_apart(nasaug: Nasaug, study: Any, quickly:
     assert done.json["code"] == "0.0-older"
     assert f"cells of other code: 0.0-older (the code here is {own.name})" in done.said
     done = nasaug("compare", study(seeds=1), "--json")
-    assert "8 finished cells of other code, 0.0-older, are kept apart" in done.said
+    assert "finished cells of other code, 0.0-older, are kept apart" in done.said
     assert (done.json["code"], done.json["other_code"]) == (own.name, {"0.0-older": 8})
     done = nasaug("compare", study(seeds=2), "--json", "--code=0.0-older")
     assert (done.json["code"], done.json["mixed_code"]) == ("0.0-older", [own.name])

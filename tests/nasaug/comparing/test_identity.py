@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from nasaug.comparing.cells import Arm, Cells
+from nasaug.comparing.identity import identity
 from nasaug.supernet import load_target
+from nasaug.train_config import TrainConfig
 
 PATHLESS = Path("/nowhere")
 
@@ -90,6 +92,22 @@ def test_where_data_and_caches_lie_is_not(kit: Any) -> None:
     teacher = {"method": "kd", "distill": {"teacher": "nowhere"}}
     cached = {"method": "kd", "distill": {"teacher": "nowhere", "cache_dir": "/cache"}}
     assert identity_of(kit, teacher) == identity_of(kit, cached)
+
+
+def test_an_option_that_a_later_release_adds_leaves_cells_known_where_it_is_off() -> None:
+    config = TrainConfig(target="micro_10k")
+    inner = {**config.train.model_dump(mode="json"), "new": None}
+
+    class Later(TrainConfig):
+        added: int | None = None
+
+        def model_dump(self, **options: Any) -> dict[str, Any]:
+            return {**super().model_dump(**options), "train": inner}
+
+    Later.__name__ = "TrainConfig"
+    here = Path("cells")
+    assert identity(Later(target="micro_10k"), here) == identity(config, here)
+    assert identity(Later(target="micro_10k", added=1), here) != identity(config, here)
 
 
 def test_runs_before_count_by_what_they_are(kit: Any) -> None:

@@ -100,3 +100,11 @@ def test_a_contrast_and_a_study_of_one_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is of a contrast of the same name, micro; rename"):
         publish(tmp_path, {"study": "micro"})
     assert json.loads(there.read_text())["kind"] == "contrast"
+
+
+def test_a_summary_of_another_release_is_named() -> None:
+    [summary, *_] = summaries_in(DOCS)
+    with pytest.raises(ValueError) as error:
+        results_page([{key: summary[key] for key in summary if key != "other_code"}])
+    assert f"{summary['study']}.json is of another release of nasaug" in str(error.value)
+    assert "it does not say 'other_code'; publish that study again" in str(error.value)

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from nasaug.comparing.plan import finished_cells
 from nasaug.comparing.store import Failure, Store, versions_in
 from nasaug.comparing.studies import check_folder
 from nasaug.comparing.versions import Code, syntax
@@ -124,9 +123,12 @@ def test_versions_are_kept_apart_and_a_studys_own_cells_counted(kit: Any, tmp_pa
         result = Store(tmp_path, "old").folder(name) / "result.json"
         result.write_text('{"validation_top1": 0.5}')
     assert versions_in(tmp_path) == ["new", "old"]
-    assert finished_cells(study, tmp_path) == {"new": 0, "old": 1}
-    assert Store(tmp_path, "new").result(cell.identity) is None
+    here = Store(tmp_path, "new")
+    assert here.elsewhere([cell.identity, "of-nobody"]) == {"old": 1}
+    assert here.elsewhere(["of-nobody"]) == {}
+    assert here.result(cell.identity) is None
     store = Store(tmp_path, "old")
+    assert store.elsewhere([cell.identity]) == {}
     assert store.mixed() == []
     for version in ("old", "newer", "newer"):
         store.mix(version)

@@ -56,6 +56,15 @@ def test_from_nothing_to_a_report(nasaug: Nasaug, written: Callable[..., str]) -
     reported = nasaug("contrast", name, "--report", "--out=elsewhere", "--cells=runs/cells")
     assert reported.code == 0
     assert Path("elsewhere/table.md").read_bytes() == (folder / "table.md").read_bytes()
+    # Cells of another version of the code are found, said to be so, and can be gone on with.
+    [own] = [path for path in Path("runs/cells").iterdir() if path.is_dir()]
+    own.rename("runs/cells/0.0-older")
+    assert nasaug("contrast", name, "--report", "--json").json["code"] == "0.0-older"
+    other = nasaug("contrast", name, "--workers=1", "--code=0.0-older", "--json").json
+    assert (other["code"], other["mixed_code"]) == ("0.0-older", [own.name])
+    assert [row["test"] for row in other["rows"]] == [row["test"] for row in found["rows"]]
+    wrong = nasaug("contrast", name, "--status", "--code=0.0-oldest")
+    assert wrong.code == 2 and "holds no cells of code '0.0-oldest'" in wrong.said
 
 
 def test_stopped_after_a_cell_the_same_command_goes_on(

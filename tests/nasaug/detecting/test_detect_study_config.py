@@ -148,7 +148,7 @@ def test_the_command_says_it_in_a_line(
     before = files_below()
     for ask in ("--status", "--report", "--publish=page"):
         done = nasaug("detect", "compare", name, ask)
-        assert done.code == 2 and "holds no cells of this code yet" in done.said
+        assert done.code == 2 and "holds no cells of this study yet" in done.said
     done = nasaug("detect", "compare", name, "--status", "--report")
     assert done.code == 2 and "ask one" in done.said
     assert files_below() == before
