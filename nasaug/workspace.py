@@ -145,7 +145,8 @@ def _newest_alike(command: str, text: str) -> Path | None:
 
 
 def _differences(config: Path, text: str) -> list[str]:
-    """`KEY: VALUE` of a saved configuration that `text` has otherwise. Those in MAY_DIFFER may.
+    """`KEY: VALUE` of a saved configuration that `text` has otherwise. Those in MAY_DIFFER may. A
+    key that is absent, as in runs of a release that did not have it, is the same as null.
 
     Raises: ValueError naming a damaged file.
     """
@@ -156,9 +157,7 @@ def _differences(config: Path, text: str) -> list[str]:
     # A password in a database's URL is not for the screen.
     shown = {**pairs[0], "storage": storage_name(str(pairs[0].get("storage")))}
     return [
-        f"{key}: {shown.get(key, absent)}"
-        for key in keys
-        if pairs[0].get(key, absent) != pairs[1].get(key, absent)
+        f"{key}: {shown.get(key, absent)}" for key in keys if pairs[0].get(key) != pairs[1].get(key)
     ]
 
 

@@ -362,6 +362,21 @@ def test_another_configuration_is_not_a_resumption(
     assert files_below() == before
 
 
+def test_a_search_of_a_release_without_an_option_goes_on_where_it_is_off(
+    nasaug: Nasaug, quick: tuple[str, ...], searched: Path
+) -> None:
+    config = searched / "config.yaml"
+    lines = config.read_text().splitlines(keepends=True)
+    older = [line for line in lines if not line.startswith("max_flash")]
+    assert len(older) == len(lines) - 1
+    config.write_text("".join(older))
+    again = ("search", *quick, "--budget=2M", "--trials=3", f"--out={searched}", "--resume")
+    assert nasaug(*again).code == 0
+    config.write_text("".join(older))
+    limited = nasaug(*again, "--max-flash=1MB")
+    assert limited.code == 2 and "max_flash: absent" in limited.said
+
+
 def test_a_folder_of_something_else_is_left_alone(
     nasaug: Nasaug, quick: tuple[str, ...], files_below: Callable[[], dict[str, bytes]]
 ) -> None:
