@@ -102,64 +102,6 @@ def shared_options(command: Command) -> Command:
     return command
 
 
-def one_question(asks: bool, reports: bool, publish: str | None) -> bool:
-    """Whether `study_options` ask about what is there, rather than to run.
-
-    Raises: click.UsageError for several questions at once.
-    """
-    questions = asks + reports + (publish is not None)
-    if questions > 1:
-        raise click.UsageError("--status, --report and --publish are different questions; ask one")
-    return questions == 1
-
-
-def study_options(what: str) -> Callable[[Command], Command]:
-    """The options of the commands that run many runs: a study, or a contrast."""
-    options = (
-        click.option("--status", "asks", is_flag=True, help="How far it is, and the time left."),
-        click.option(
-            "--report", "reports", is_flag=True, help="Write the tables of what is done so far."
-        ),
-        click.option(
-            "--publish",
-            metavar="FOLDER",
-            type=click.Path(file_okay=False),
-            help="Write what is done so far into FOLDER/results.md, beside what else lies there.",
-        ),
-        click.option(
-            "--set",
-            "sets",
-            multiple=True,
-            metavar="KEY=VALUE",
-            help="Set one key of the file; repeatable.",
-        ),
-        click.option("--data", help=DATA),
-        click.option("--data-dir", help="Where the data set lies."),
-        click.option("--seeds", type=int, help="How many final runs each has, unless it says."),
-        click.option(
-            "--workers", type=int, help="Runs side by side; default: as many as there are cores."
-        ),
-        click.option("--out", type=click.Path(file_okay=False), help=f"Default: runs/{what}-NAME."),
-        click.option(
-            "--cells",
-            type=click.Path(file_okay=False),
-            help="Where the runs of all studies lie; default: the folder cells beside --out.",
-        ),
-        click.option(
-            "--code", metavar="VERSION", help="Use the cells that this version of the code made."
-        ),
-        click.option("--resume", is_flag=True, help="Implied: it goes on where it stopped."),
-        json_option,
-    )
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
 def shared_keys(options: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration keys that `shared_options` set; None where an option was not given."""
     return {

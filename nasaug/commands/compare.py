@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nasaug.cli import one_question, study_options
+from nasaug.study_options import StudyOptions, study_options
 
 
 @click.command("compare")
@@ -12,24 +12,7 @@ from nasaug.cli import one_question, study_options
 @click.option("--list", "listing", is_flag=True, help="The built-in studies and their questions.")
 @click.option("--epochs", type=int, help="base.train.epochs: of the final runs, after the warm-up.")
 @study_options("compare")
-def command(
-    study: str | None,
-    listing: bool,
-    asks: bool,
-    reports: bool,
-    publish: str | None,
-    sets: tuple[str, ...],
-    data: str | None,
-    data_dir: str | None,
-    epochs: int | None,
-    seeds: int | None,
-    workers: int | None,
-    out: str | None,
-    cells: str | None,
-    code: str | None,
-    resume: bool,
-    as_json: bool,
-) -> None:
+def command(study: str | None, listing: bool, epochs: int | None, shared: StudyOptions) -> None:
     """Compare training methods: tuned alike, at equal epochs and at equal compute.
 
     STUDY is a YAML file or the name of a built-in study (--list). Its runs are cells in a folder
@@ -42,22 +25,17 @@ def command(
     from nasaug.comparing.studies import load_study
 
     if listing:
-        list_studies(as_json)
+        list_studies(shared.as_json)
         return
     if study is None:
         raise click.UsageError("name a study: a YAML file, or one of nasaug compare --list")
-    is_question = one_question(asks, reports, publish)
     keys = {
-        "base.data.name": data,
-        "base.data.dir": data_dir,
+        "base.data.name": shared.data,
+        "base.data.dir": shared.data_dir,
         "base.train.epochs": epochs,
-        "seeds": seeds,
-        "workers": workers,
+        "seeds": shared.seeds,
+        "workers": shared.workers,
     }
-    name, loaded = load_study(study, sets, keys)
-    places = Places.of(f"compare-{name}", out, cells)
-    sitting = StudySitting(name, loaded, places, as_json)
-    if is_question:
-        sitting.answer(code, asks, publish)
-    else:
-        sitting.run(code)
+    name, loaded = load_study(study, shared.sets, keys)
+    places = Places.of(f"compare-{name}", shared.out, shared.cells)
+    StudySitting(name, loaded, places, shared.as_json).attend(shared)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nasaug.cli import one_question, study_options
+from nasaug.study_options import StudyOptions, study_options
 
 
 @click.command("contrast")
@@ -18,25 +18,13 @@ from nasaug.cli import one_question, study_options
 @study_options("contrast")
 def command(
     contrast: str | None,
-    asks: bool,
-    reports: bool,
-    publish: str | None,
-    sets: tuple[str, ...],
+    shared: StudyOptions,
     budget: str | None,
     target: str | None,
     space: str | None,
     compute: str | None,
     epochs: int | None,
-    data: str | None,
-    data_dir: str | None,
     resolution: int | None,
-    seeds: int | None,
-    workers: int | None,
-    out: str | None,
-    cells: str | None,
-    code: str | None,
-    resume: bool,
-    as_json: bool,
 ) -> None:
     """Put OFA and NetAug beside each other: seven ways to one small network.
 
@@ -47,23 +35,18 @@ def command(
     from nasaug.comparing.places import Places
     from nasaug.contrasting.run import ContrastSitting, load_contrast
 
-    is_question = one_question(asks, reports, publish)
     keys = {
         "budget": budget,
         "target": target,
         "space": space,
         "compute": compute,
         "epochs": epochs,
-        "base.data.name": data,
-        "base.data.dir": data_dir,
+        "base.data.name": shared.data,
+        "base.data.dir": shared.data_dir,
         "base.resolution": resolution,
-        "seeds": seeds,
-        "workers": workers,
+        "seeds": shared.seeds,
+        "workers": shared.workers,
     }
-    name, loaded = load_contrast(contrast, sets, keys)
-    places = Places.of(f"contrast-{name}", out, cells)
-    sitting = ContrastSitting(name, loaded, places, as_json)
-    if is_question:
-        sitting.answer(code, asks, publish)
-    else:
-        sitting.run(code)
+    name, loaded = load_contrast(contrast, shared.sets, keys)
+    places = Places.of(f"contrast-{name}", shared.out, shared.cells)
+    ContrastSitting(name, loaded, places, shared.as_json).attend(shared)

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from nasaug.cli import json_option, one_question, shared_keys, shared_options, study_options
+from nasaug.cli import json_option, shared_keys, shared_options
+from nasaug.study_options import StudyOptions, study_options
 
 
 @click.group("detect", context_settings={"help_option_names": ["-h", "--help"]})
@@ -166,22 +167,7 @@ def predict(
 @command.command("compare")
 @click.argument("study")
 @study_options("detect")
-def compare(
-    study: str,
-    asks: bool,
-    reports: bool,
-    publish: str | None,
-    sets: tuple[str, ...],
-    data: str | None,
-    data_dir: str | None,
-    seeds: int | None,
-    workers: int | None,
-    out: str | None,
-    cells: str | None,
-    code: str | None,
-    resume: bool,
-    as_json: bool,
-) -> None:
+def compare(study: str, shared: StudyOptions) -> None:
     """Compare ways to pre-train a detector's backbone: mAP at several sizes, MACs at equal mAP.
 
     STUDY is a YAML file or the name of a built-in one, as detection_scenes. Its runs are trained
@@ -191,12 +177,12 @@ def compare(
     from nasaug.comparing.places import Places
     from nasaug.detecting.run import DetectSitting, load_detect_study
 
-    is_question = one_question(asks, reports, publish)
-    keys = {"data": data, "data_dir": data_dir, "seeds": seeds, "workers": workers}
-    name, loaded = load_detect_study(study, sets, keys)
-    places = Places.of(f"detect-{name}", out, cells)
-    sitting = DetectSitting(name, loaded, places, as_json)
-    if is_question:
-        sitting.answer(code, asks, publish)
-    else:
-        sitting.run(code)
+    keys = {
+        "data": shared.data,
+        "data_dir": shared.data_dir,
+        "seeds": shared.seeds,
+        "workers": shared.workers,
+    }
+    name, loaded = load_detect_study(study, shared.sets, keys)
+    places = Places.of(f"detect-{name}", shared.out, shared.cells)
+    DetectSitting(name, loaded, places, shared.as_json).attend(shared)

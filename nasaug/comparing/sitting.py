@@ -20,6 +20,7 @@ from nasaug.comparing.telling import emit_found, emit_status, fail_if_cells_fail
 from nasaug.comparing.versions import Code
 from nasaug.console import emit_json, say, show_log_messages
 from nasaug.publishing import publish
+from nasaug.study_options import StudyOptions
 from nasaug.training import TrainingFailed, write_atomically
 from nasaug.workspace import lock_folder
 
@@ -71,6 +72,13 @@ class Sitting(ABC):
     @abstractmethod
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
         """What is said beneath them."""
+
+    def attend(self, options: StudyOptions) -> None:
+        """Answer what is asked, or run what is left. Raises: as `run` and `answer`."""
+        if options.is_question:
+            self.answer(options.code, options.asks, options.publish)
+        else:
+            self.run(options.code)
 
     def run(self, version: str | None) -> None:
         """Run what is left, then write and show what it found. `version` is that of the code whose
