@@ -9,7 +9,7 @@ from nasaug.training.evaluate import Batch, evaluate, reestimate_batch_norm
 from nasaug.training.files import read_json_object, write_atomically, write_json
 from nasaug.training.fit import Step, fit, plain_step
 from nasaug.training.gathering import gather
-from nasaug.training.label_cache import CachedTeacher, SoftLabels, soft_labels
+from nasaug.training.label_cache import CachedTeacher, SoftLabels, soft_labels, ways_shown
 from nasaug.training.libraries import read_state_dict
 from nasaug.training.loaders import (
     Batches,
@@ -97,6 +97,7 @@ __all__ = [
     "soft_labels",
     "total_steps",
     "training_batches",
+    "ways_shown",
     "write_atomically",
     "write_json",
 ]

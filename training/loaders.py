@@ -64,15 +64,12 @@ class ArrayBatches:
         assert isinstance(self.order, Shuffled)
         count, _, _, size = images.shape
         places = self.order.places(self._mixing.leading)
-        total = self.order.global_size
-        generator = torch.Generator().manual_seed(self.order.draw_seed(epoch, index))
         reach = round(self._view.crop * size)
-        offsets = torch.randint(0, 2 * reach + 1, (2, total, 1), generator=generator)[:, places]
-        mirrored = torch.rand((total, 1), generator=generator)[places] < 0.5
+        offsets, mirrored = self._drawn(epoch, index, reach)
+        offsets, mirrored = offsets[:, places], mirrored[places]
         rows = torch.arange(size) + offsets[0]
         columns = torch.arange(size) + offsets[1]
-        if self._view.flip:
-            columns = torch.where(mirrored, columns.flip(1), columns)
+        columns = torch.where(mirrored, columns.flip(1), columns)
         rows, columns = rows.to(images.device), columns.to(images.device)
         padded = F.pad(images, (reach, reach, reach, reach))
         batch = torch.arange(count, device=images.device)
@@ -83,6 +80,22 @@ class ArrayBatches:
             return moved
         seeds = (self.order.draw_seed("policy", epoch, index, place) for place in places.tolist())
         return by_itself(self._policy, moved, seeds)
+
+    def mirrored(self, epoch: int, index: int) -> Tensor:
+        """Which images of a batch are shown mirrored, bool (N,); they are those of the order."""
+        assert isinstance(self.order, Shuffled)
+        reach = round(self._view.crop * self._images.shape[-1])
+        return self._drawn(epoch, index, reach)[1][self.order.places(), 0]
+
+    def _drawn(self, epoch: int, index: int, reach: int) -> tuple[Tensor, Tensor]:
+        """Of every image of the global batch (M): how far it is moved down and right, int64
+        (2, M, 1) from 0 to 2 `reach`, and whether it is mirrored, bool (M, 1)."""
+        assert isinstance(self.order, Shuffled)
+        total = self.order.global_size
+        generator = torch.Generator().manual_seed(self.order.draw_seed(epoch, index))
+        offsets = torch.randint(0, 2 * reach + 1, (2, total, 1), generator=generator)
+        mirrored = torch.rand((total, 1), generator=generator) < 0.5
+        return offsets, mirrored & self._view.flip
 
     def _shown(self, images: Tensor) -> Tensor:
         """uint8 (N, C, H, W) as the network reads them: scaled, resized, normalised."""

@@ -55,5 +55,13 @@ class View:
     @property
     def fixed(self) -> bool:
         """Whether every epoch shows each training image alike."""
-        moved = self.flip or self.crop > 0
-        return not (moved or self.rand_augment or self.auto_augment or self.mixes)
+        return not (self.flip or self._changes)
+
+    @property
+    def only_mirrors(self) -> bool:
+        """Whether all that may happen to a training image is that it is mirrored."""
+        return self.flip and not self._changes
+
+    @property
+    def _changes(self) -> bool:
+        return self.crop > 0 or self.rand_augment or self.auto_augment or self.mixes

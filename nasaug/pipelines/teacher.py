@@ -7,7 +7,7 @@ from pathlib import Path
 from nasaug.console import progress_bar
 from nasaug.setting import Setting
 from nasaug.train_config import TrainConfig
-from nasaug.training import CachedTeacher, Teacher, load_teacher, soft_labels
+from nasaug.training import CachedTeacher, Teacher, load_teacher, soft_labels, ways_shown
 
 CACHE = Path.home() / ".cache" / "nasaug"
 
@@ -26,16 +26,18 @@ def teacher_for(config: TrainConfig, setting: Setting) -> Teacher | None:
     teacher = load_teacher(
         options.teacher, len(data.classes), view.in_channels, view.resolution, view.device
     )
-    if options.cache == "always" and not view.fixed:
+    ways = ways_shown(data, view)
+    if options.cache == "always" and ways == 0:
         raise ValueError(
             "distill.cache keeps the teacher's answers for images that are shown alike in every "
-            "epoch, but data.flip or data.crop moves them; set data.flip=false and data.crop=0, "
+            "epoch, or mirrored where they are in memory, but data.crop, data.flip or a policy "
+            "changes them; set data.crop=0 (data.flip=false too, for image files) and no policy, "
             "or distill.cache=auto"
         )
-    if options.cache == "never" or not view.fixed:
+    if options.cache == "never" or ways == 0:
         return teacher
     folder = CACHE if options.cache_dir is None else Path(options.cache_dir)
     with progress_bar("soft labels") as bar:
         watch = bar if setting.group.first else None
         labels = soft_labels(teacher, data, view, folder, group=setting.group, watch=watch)
-    return CachedTeacher(labels, setting.training.order, teacher)
+    return CachedTeacher(labels, setting.training, teacher)

@@ -246,7 +246,7 @@ def test_kept_soft_labels_of_moving_images_are_refused(nasaug: Nasaug, tmp_path:
         "--set=distill.cache=always",
     )  # fmt: skip
     assert done.code == 2
-    assert "set data.flip=false and data.crop=0" in done.said
+    assert "set data.crop=0 (data.flip=false too, for image files)" in done.said
 
 
 def test_the_tables_are_published(nasaug: Nasaug) -> None:

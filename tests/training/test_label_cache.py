@@ -37,7 +37,11 @@ from nasaug.training import (
     reestimate_batch_norm,
     soft_labels,
     training_batches,
+    ways_shown,
 )
+from nasaug.training.folders import ImagePaths
+from nasaug.training.loaders import ArrayBatches
+from nasaug.training.orders import Shuffled
 
 MakeNoise = Callable[..., Dataset]
 IMAGES, CLASSES = 50, 5
@@ -98,7 +102,7 @@ def test_kept_logits_are_the_live_ones_over_epochs(
     live = _teacher()
     group = Workers() if rank is None else Workers(rank, 2)
     batches = training_batches(noise, VIEW, 8, 3, group)
-    cached = CachedTeacher(labels, batches.order)
+    cached = CachedTeacher(labels, batches)
     seen = set()
     for epoch in range(3):
         for index, (images, _) in enumerate(batches.epoch(epoch)):
@@ -110,11 +114,36 @@ def test_kept_logits_are_the_live_ones_over_epochs(
     assert len(seen) >= IMAGES * 0.8  # it is not the same batch again and again
 
 
+@pytest.mark.parametrize("rank", [None, 0, 1])
+def test_mirrored_images_have_labels_of_their_own(
+    rank: int | None, noise: Dataset, tmp_path: Path
+) -> None:
+    view, live = replace(VIEW, flip=True), _teacher()
+    labels = soft_labels(live, noise, view, tmp_path)
+    assert labels.logits.shape == (2, IMAGES, CLASSES)
+    group = Workers() if rank is None else Workers(rank, 2)
+    batches = training_batches(noise, view, 8, 3, group)
+    assert isinstance(batches, ArrayBatches)
+    cached, mirrored = CachedTeacher(labels, batches, live=live), 0
+    for epoch in range(3):
+        for index, (images, _) in enumerate(batches.epoch(epoch)):
+            state = _state(epoch * len(batches) + index, len(batches))
+            assert torch.equal(cached(images, state), _as_kept(live(images, state)))
+            mirrored += int(batches.mirrored(epoch, index).sum())
+    shown = 3 * len(batches) * 8
+    assert 0.35 * shown < mirrored < 0.65 * shown
+    # A file of labels without mirrored ones is another, and of files nobody knows which are.
+    assert soft_labels(live, noise, VIEW, tmp_path).ways == 1 and len(_files(tmp_path)) == 2
+    assert ways_shown(noise, replace(view, crop=0.1)) == 0
+    paths = ImagePaths(("a.png",), torch.zeros(1, dtype=torch.int64))
+    assert ways_shown(replace(noise, train=paths), view) == 0
+
+
 def test_kept_logits_are_the_live_ones_after_resuming_in_mid_epoch(
     noise: Dataset, labels: SoftLabels
 ) -> None:
     batches = training_batches(noise, VIEW, 8, 3)
-    cached = CachedTeacher(labels, batches.order)
+    cached = CachedTeacher(labels, batches)
     for index, (images, _) in enumerate(batches.epoch(2, start=4), 4):
         state = _state(2 * len(batches) + index, len(batches))
         assert torch.equal(cached(images, state), _as_kept(_teacher()(images, state)))
@@ -124,7 +153,7 @@ def test_kept_logits_are_the_live_ones_when_a_step_has_several_batches(
     noise: Dataset, labels: SoftLabels
 ) -> None:
     batches = training_batches(noise, VIEW, 8, 3)
-    cached = CachedTeacher(labels, batches.order)
+    cached = CachedTeacher(labels, batches)
     steps = len(batches) // 2
     assert steps == 3
     for epoch in range(2):
@@ -174,7 +203,7 @@ def test_a_run_that_is_resumed_learns_from_the_teacher_of_its_images(
     student = Network(micro, generator=torch.Generator().manual_seed(8))
     run = RunFolder(tmp_path / "run")
     for resume in (False, True):
-        cached = CachedTeacher(labels, batches.order, live=teacher)
+        cached = CachedTeacher(labels, batches, live=teacher)
         step = _differences(batches, cached, teacher, found)
         try:
             fit(student, step, batches, recipe, run, resume=resume, watch=None if resume else stop)
@@ -211,7 +240,7 @@ def test_labels_are_worked_out_once(noise: Dataset, tmp_path: Path) -> None:
     )
     assert told[-1] == (IMAGES, IMAGES)
     assert first.logits.dtype == torch.float16
-    assert tuple(first.logits.shape) == (IMAGES, CLASSES)
+    assert tuple(first.logits.shape) == (1, IMAGES, CLASSES)
     calls = net.calls
     again = soft_labels(teacher, noise, VIEW, tmp_path)
     assert net.calls == calls > 0
@@ -272,7 +301,7 @@ def _foreign(path: Path) -> None:
 
 
 def _other_shape(path: Path) -> None:
-    logits = safetensors.torch.load_file(path)["logits"][:-1].contiguous()
+    logits = safetensors.torch.load_file(path)["logits"][:, :-1].contiguous()
     key = path.stem.removeprefix("soft-labels-")
     text = json.dumps({"key": key, "content": label_cache._digest(logits)})
     safetensors.torch.save_file({"logits": logits}, path, {label_cache.METADATA: text})
@@ -294,7 +323,7 @@ def _broken_metadata(path: Path) -> None:
         (_flip, "its digest does not match"),
         (_empty, "SafetensorError"),
         (_foreign, "of another teacher or other images"),
-        (_other_shape, r"torch.float16 \(49, 5\)"),
+        (_other_shape, r"torch.float16 \(1, 49, 5\)"),
         (_without_metadata, "KeyError"),
         (_broken_metadata, "JSONDecodeError"),
     ],
@@ -334,14 +363,14 @@ def test_an_interrupted_write_leaves_no_labels(
 
 @pytest.mark.parametrize(
     "moving",
-    [{"flip": True}, {"crop": 0.1}, {"rand_augment": True}, {"auto_augment": True},
+    [{"crop": 0.1}, {"rand_augment": True}, {"auto_augment": True},
      {"mixup": 0.2}, {"cutmix": 1.0}],
     ids=lambda moving: next(iter(moving)),
 )  # fmt: skip
 def test_augmented_images_have_no_kept_labels(
     moving: dict[str, Any], noise: Dataset, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match=r"where every epoch shows each image alike; switch flip"):
+    with pytest.raises(ValueError, match=r"where every epoch shows each image alike, or mirrored"):
         soft_labels(_teacher(), noise, replace(VIEW, **moving), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -372,27 +401,28 @@ def test_the_first_of_several_workers_works_them_out_while_the_others_wait(
     assert torch.equal(found.logits, soft_labels(_teacher(), noise, VIEW, tmp_path).logits)
 
 
-def test_the_order_of_an_epoch_is_worked_out_once(noise: Dataset, labels: SoftLabels) -> None:
+def test_the_order_of_an_epoch_is_worked_out_once(
+    noise: Dataset, labels: SoftLabels, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batches = training_batches(noise, VIEW, 8, 3)
     asked: list[int] = []
+    indices = Shuffled.indices
 
-    class Counting:
-        images = IMAGES
+    def counted(self: Shuffled, epoch: int) -> list[Tensor]:
+        asked.append(epoch)
+        return indices(self, epoch)
 
-        def indices(self, epoch: int) -> list[Tensor]:
-            asked.append(epoch)
-            return batches.order.indices(epoch)
-
-    cached = CachedTeacher(labels, Counting())  # type: ignore[arg-type]
+    monkeypatch.setattr(Shuffled, "indices", counted)
+    cached = CachedTeacher(labels, batches)
     for step in range(2 * len(batches)):
         cached(torch.zeros(8, 1, 28, 28), _state(step, len(batches)))
     assert asked == [0, 1]
 
 
 def test_labels_and_order_are_of_the_same_images(labels: SoftLabels, make_noise: MakeNoise) -> None:
-    order = training_batches(make_noise(48, classes=CLASSES), VIEW, 8, 3).order
+    batches = training_batches(make_noise(48, classes=CLASSES), VIEW, 8, 3)
     with pytest.raises(ValueError, match=r"those of the 48 images in training, but are of 50"):
-        CachedTeacher(labels, order)
+        CachedTeacher(labels, batches)
 
 
 @pytest.mark.parametrize(
@@ -405,15 +435,15 @@ def test_images_that_are_not_those_of_the_labels_are_found_out(
 ) -> None:
     """Views that the caller calls fixed by mistake, and the order of another seed."""
     batches = training_batches(noise, view, 8, seed)
-    order = training_batches(noise, VIEW, 8, 3).order
-    cached = CachedTeacher(labels, order, live=_teacher())
+    supposed = training_batches(noise, VIEW, 8, 3)
+    cached = CachedTeacher(labels, supposed, live=_teacher())
     with pytest.raises(ValueError, match=r"not as they were when their soft labels .* differs by"):
         cached(next(iter(batches))[0], _state(0, len(batches)))
 
 
 def test_only_the_first_batch_is_compared(noise: Dataset, labels: SoftLabels) -> None:
     batches, net = training_batches(noise, VIEW, 8, 3), Sums(0.1)
-    cached = CachedTeacher(labels, batches.order, live=OuterTeacher(net, "sums", 1))
+    cached = CachedTeacher(labels, batches, live=OuterTeacher(net, "sums", 1))
     for index, (images, _) in enumerate(batches):
         cached(images, _state(index, len(batches)))
     assert net.calls == 1

@@ -220,7 +220,8 @@ def test_fixed_is_what_shows_every_epoch_alike() -> None:
     assert PLAIN.fixed
     for name, value in moving.items():
         assert not replace(PLAIN, **{name: value}).fixed
-    assert not View(16, 3).fixed
+    assert not View(16, 3).fixed and not View(16, 3).only_mirrors
+    assert replace(PLAIN, flip=True).only_mirrors and not PLAIN.only_mirrors
 
 
 @pytest.mark.parametrize("name", [*POLICIES, "mixup", "cutmix"])
