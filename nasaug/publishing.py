@@ -65,17 +65,20 @@ def publish(folder: Path, summary: Summary) -> Path:
             f"{there} is of a {known.get('kind', 'study')} of the same name, {summary['study']}; "
             "rename the YAML file of this one, or remove that file"
         )
-    write_atomically(own / f"{summary['study']}.json", json.dumps(summary, allow_nan=False) + "\n")
+    others = [one for one in summaries_in(folder) if one.get("study") != summary["study"]]
+    said = results_page(sorted([*others, summary], key=lambda one: str(one.get("study"))))
+    write_atomically(there, json.dumps(summary, allow_nan=False) + "\n")
     for name, (draw, _) in _figures(summary).items():
         save_picture(draw(), own / f"{summary['study']}-{name}.svg")
     page = folder / PAGE
-    write_atomically(page, results_page(summaries_in(folder)))
+    write_atomically(page, said)
     return page
 
 
 def summaries_in(folder: Path) -> list[dict[str, Any]]:
     """Of all published studies, by name. Raises: OSError; ValueError for a damaged file."""
-    return [read_json_object(path) for path in sorted((folder / FOLDER).glob("*.json"))]
+    paths = sorted((folder / FOLDER).glob("*.json"), key=lambda path: path.stem)
+    return [read_json_object(path) for path in paths]
 
 
 def results_page(summaries: Sequence[Summary]) -> str:
@@ -89,7 +92,7 @@ def results_page(summaries: Sequence[Summary]) -> str:
             raise ValueError(
                 f"{FOLDER}/{one.get('study')}.json is of another release of nasaug: it does not "
                 f"say {error}; publish that study again (--code uses the cells of its release)"
-            ) from None
+            ) from error
     return "\n\n".join([INTRODUCTION, markdown_table((COLUMNS, rows), 3), *parts]) + "\n"
 
 

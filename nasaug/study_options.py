@@ -32,7 +32,7 @@ class StudyOptions:
     out: str | None
     cells: str | None
     code: str | None
-    resume: bool
+    resume: bool  # implied
     as_json: bool
 
     def __post_init__(self) -> None:

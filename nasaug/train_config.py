@@ -71,7 +71,7 @@ class NetAugSection(NetAugOptions):
 class DistillSection(DistillOptions):
     """The outer teacher: a run, torchvision:NAME@WEIGHTS or timm:NAME@WEIGHTS. cache: whether its
     answers are kept on disk, in `cache_dir` (None: the cache in the home folder); auto is where
-    every epoch shows each image alike."""
+    every epoch shows each image alike, or mirrored where the images are in memory."""
 
     teacher: str | None = None
     cache: Literal["auto", "always", "never"] = "auto"

@@ -110,7 +110,7 @@ PARTS: dict[str, Part] = {
 }
 
 _MERGED = "pruned weights do not stay zero when a block is merged into one convolution"
-_FIXED = "kept soft labels are of images as they are, and the images change every epoch"
+_FIXED = "kept soft labels are of images as they are or mirrored, and the images change every epoch"
 REFUSED: dict[tuple[str, str], str] = {
     ("boost", "netaug"): "a boosted block has its shortcut by its widths, which the helpers change",
     ("boost", "unstructured pruning"): _MERGED,

@@ -123,6 +123,12 @@ class CachedTeacher:
                 f"soft labels must be those of the {images} images in training, but are of "
                 f"{labels.logits.shape[1]}"
             )
+        mirrors = isinstance(batches, ArrayBatches) and batches.mirrors
+        if labels.ways != 1 + mirrors:
+            raise ValueError(
+                "soft labels must be kept of mirrored images too where, and only where, the loader "
+                f"mirrors images in memory, but {labels.ways} ways are kept"
+            )
         self._labels, self._batches, self._live = labels, batches, live
         self._epoch = -1
         self._chosen: list[Tensor] = []
@@ -142,7 +148,7 @@ class CachedTeacher:
     def _mirrored(self, state: State) -> Tensor | None:
         if self._labels.ways == 1:
             return None
-        assert isinstance(self._batches, ArrayBatches)  # of others one way is known
+        assert isinstance(self._batches, ArrayBatches)  # checked above
         return self._batches.mirrored(state.epoch, state.batch)
 
     def _compare(self, kept: Tensor, live: Tensor) -> None:

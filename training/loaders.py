@@ -81,6 +81,11 @@ class ArrayBatches:
         seeds = (self.order.draw_seed("policy", epoch, index, place) for place in places.tolist())
         return by_itself(self._policy, moved, seeds)
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether some images are shown mirrored."""
+        return self.order.augments and self._view.flip
+
     def mirrored(self, epoch: int, index: int) -> Tensor:
         """Which images of a batch are shown mirrored, bool (N,); they are those of the order."""
         assert isinstance(self.order, Shuffled)

@@ -2,8 +2,8 @@
 
 Two cells are one where their configurations are, whatever a study calls them. Keys that decide
 neither a number nor a second are left out. A file counts by its content and another cell by its
-identity, so that no path is part of it. Options that are off (null) are left out too: one that a
-later release adds leaves the cells of this one known.
+identity, so that no path is part of it. Keys that are null are left out too: an option that a later
+release adds, null by default, leaves the cells of this one known.
 """
 
 from __future__ import annotations
@@ -53,9 +53,19 @@ def identity(config: RunConfig, cells: Path) -> str:
         method = f"detect{config.detector.size}-{config.method}"
     recipe = config.train
     readable = f"{Path(config.target).stem}-{method}-e{recipe.epochs}-lr{recipe.lr!r}"
-    values = {"command": type(config).__name__, **_without_nulls(values)}
+    values = {"command": type(config).__name__, **without_nulls(values)}
     text = json.dumps(values, sort_keys=True)
     return f"{readable}-s{config.seed}-{_digest(text.encode())}"
+
+
+def without_nulls(values: Any) -> Any:
+    """A configuration's values without those that are null, and sections of nothing else."""
+    if isinstance(values, dict):
+        kept = {key: without_nulls(value) for key, value in values.items()}
+        return {key: value for key, value in kept.items() if value not in (None, {})}
+    if isinstance(values, list):
+        return [without_nulls(value) for value in values]
+    return values
 
 
 def is_table(target: str) -> bool:
@@ -76,14 +86,6 @@ def _replace(values: dict[str, Any], key: str, change: Any) -> None:
         inner = inner.get(parent) or {}
     if inner.get(last) is not None:
         inner[last] = change(inner[last])
-
-
-def _without_nulls(values: Any) -> Any:
-    if isinstance(values, dict):
-        return {key: _without_nulls(value) for key, value in values.items() if value is not None}
-    if isinstance(values, list):
-        return [_without_nulls(value) for value in values]
-    return values
 
 
 def _without_path(value: str, inside: str, cells: Path) -> str:

@@ -91,6 +91,8 @@ class Sitting(ABC):
         self.planner = self._planner(version or self.here.version)
         self.check()
         store: Store = self.planner.store
+        if version is not None and not self._begun(self.planner):
+            say(f"code {version} has no cell of this {self.KIND}: all are begun anew")
         for folder in (self.places.study, store.root):
             folder.mkdir(parents=True, exist_ok=True)
         with lock_folder(self.places.study, f"{self.COMMAND} --status tells how far it is"):
@@ -114,10 +116,7 @@ class Sitting(ABC):
         Raises: ValueError where nothing is; OSError.
         """
         self._check_version(version)
-        if version is not None:
-            self.planner = self._planner(version)
-        else:
-            self.planner = self._planner_of_what_is_there()
+        self.planner = self._planner_of_what_is_there(version)
         found = self.planner.store.version
         if found != self.here.version:
             say(f"cells of other code: {found} (the code here is {self.here.version})")
@@ -132,14 +131,20 @@ class Sitting(ABC):
     def _planner(self, version: str) -> Any:
         return self.planner_of(Store(self.places.cells, version))
 
-    def _planner_of_what_is_there(self) -> Any:
-        """Of the code here, or of the newest that finished cells of it."""
-        planner = self._planner(self.here.version)
-        cells = [cell.identity for cell in planner.plan().cells]
-        if any(planner.store.result(cell) is not None for cell in cells):
+    def _planner_of_what_is_there(self, version: str | None) -> Any:
+        """Of the version asked for, else of the code here, else of the newest that finished some
+        of its cells."""
+        planner = self._planner(version or self.here.version)
+        if self._begun(planner):
             return planner
-        for version in planner.store.elsewhere(cells):
-            return self._planner(version)
+        if version is not None:
+            raise ValueError(
+                f"code {version} has no cell of this {self.KIND} in {self.places.cells}: it was of "
+                "other keys or seeds, or this release calls its cells otherwise"
+            )
+        others = planner.store.elsewhere(_identities(planner))
+        if others:
+            return self._planner(next(iter(others)))
         if (self.places.study / STUDY).exists():
             return planner
         raise ValueError(
@@ -147,8 +152,12 @@ class Sitting(ABC):
             "without this option"
         )
 
+    def _begun(self, planner: Any) -> bool:
+        """Whether a cell of it is finished, or runs."""
+        return any(planner.store.state(cell) != "waiting" for cell in _identities(planner))
+
     def _check_version(self, version: str | None) -> None:
-        versions = versions_in(self.places.cells)
+        versions = versions_in(self.places.cells, self.here.version)
         if version is not None and version not in versions:
             known = ", ".join(versions) or "none"
             raise ValueError(
@@ -172,9 +181,8 @@ class Sitting(ABC):
     def _cells_run(self) -> bool:
         """Run all cells; returns whether the code changed meanwhile."""
         workers, plan = cells_side_by_side(self.asked), self.planner.plan()
-        others = self.planner.store.elsewhere(cell.identity for cell in plan.cells)
-        for version, cells in others.items():
-            say(f"{cells} finished cells of other code, {version}, are kept apart")
+        for version in self.planner.store.elsewhere(cell.identity for cell in plan.cells):
+            say(f"cells of other code, {version}, are kept apart")
         say(f"{self.status(plan, workers).text}; {workers} side by side")
 
         def watch(cell: Cell, plan: Any) -> None:
@@ -187,3 +195,7 @@ class Sitting(ABC):
 
     def _show(self, summary: Mapping[str, Any]) -> None:
         emit_found(summary, self.tables(summary), self.notes(summary), self.places, self.as_json)
+
+
+def _identities(planner: Any) -> list[str]:
+    return [cell.identity for cell in planner.plan().cells]

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from nasaug.comparing.identity import table_digest
+from nasaug.comparing.versions import DETECTORS
 from nasaug.training import RunFolder, read_json_object, write_atomically, write_json
 from nasaug.workspace import is_in_use
 
@@ -176,9 +177,12 @@ class Store:
             write_json(self.root / MIXED, [*versions, version])
 
     def elsewhere(self, cells: Iterable[str]) -> dict[str, int]:
-        """How many of these cells other versions of the code have finished, the newest first."""
+        """How many of these cells other versions of the code have finished, the newest first.
+
+        It is not how many they have of the study, whose cells follow from a version's results.
+        """
         wanted, counts = [*cells], {}
-        for version in versions_in(self.cells):
+        for version in versions_in(self.cells, self.version):
             finished = [(self.cells / version / cell / RESULT).exists() for cell in wanted]
             if version != self.version and any(finished):
                 counts[version] = sum(finished)
@@ -193,8 +197,13 @@ class Store:
         }
 
 
-def versions_in(cells: Path) -> list[str]:
-    """The versions of the code that cells are there of, the newest first."""
-    folders = [path for path in cells.glob("*") if path.is_dir()]
+def versions_in(cells: Path, like: str) -> list[str]:
+    """The versions of the code that cells are there of, the newest first: those that are of as much
+    code as the version `like`."""
+    of_detectors = like.endswith(DETECTORS)
+    folders = [
+        path for path in cells.glob("*")
+        if path.is_dir() and path.name.endswith(DETECTORS) == of_detectors
+    ]  # fmt: skip
     folders.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     return [path.name for path in folders]

@@ -238,9 +238,9 @@ def notes(summary: Row) -> list[str]:
 def cell_notes(summary: Row) -> list[str]:
     """Which cells failed, and which code made them."""
     found = [f"Failed: {one['cell']} ({one['said']})." for one in summary["failed"]]
-    for version, cells in summary["other_code"].items():
-        found.append(f"{cells} finished cells of other code, {version}, are kept apart.")
-    if summary["mixed_code"]:
+    for version, cells in summary.get("other_code", {}).items():
+        found.append(f"Other code, {version}, finished {cells} of these cells: kept apart.")
+    if summary.get("mixed_code"):
         versions = ", ".join(summary["mixed_code"])
         found.append(
             f"Cells of code {summary['code']} were gone on with by {versions}, on request."

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import nasaug
 
+# What the versions of code that trains detectors too end with.
+DETECTORS = "-detect"
 # Searches are cells too, and one version has to do for all studies that share cells.
 ROOMS = ("nasaug.supernet", "nasaug.training", "nasaug.netaug", "nasaug.search")
 MODULES = (
@@ -37,10 +39,14 @@ MODULES = (
 class Code:
     """The code as it lies on the disk. `version` is what it was when first asked.
 
-    `rooms` and `modules` are those that decide numbers besides `ROOMS` and `MODULES`.
+    `rooms` and `modules` are those that decide numbers besides `ROOMS` and `MODULES`; `ending` is
+    how versions of as much code end, which tells them from others.
     """
 
-    def __init__(self, rooms: Sequence[str] = (), modules: Sequence[str] = ()) -> None:
+    def __init__(
+        self, rooms: Sequence[str] = (), modules: Sequence[str] = (), ending: str = ""
+    ) -> None:
+        self._ending = ending
         folders = [Path(_origin(room)).parent for room in (*ROOMS, *rooms)]
         self._files = [path for folder in folders for path in sorted(folder.glob("*.py"))]
         self._files += [Path(_origin(module)) for module in (*MODULES, *modules)]
@@ -67,7 +73,7 @@ class Code:
         for path in self._files:
             digest.update(path.stem.encode() + syntax(path.read_text(encoding="utf-8")).encode())
         release = importlib.metadata.version("torch").partition("+")[0]
-        return f"{nasaug.__version__}-torch{release}-{digest.hexdigest()}"
+        return f"{nasaug.__version__}-torch{release}-{digest.hexdigest()}{self._ending}"
 
 
 def syntax(text: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from nasaug.comparing.cells import Cell
 from nasaug.comparing.store import Store
+from nasaug.comparing.versions import Code
 from nasaug.config import SearchConfig
 from nasaug.contrasting.plan import Entry
 from nasaug.contrasting.rehearsals import Part, macs_of, supernet_parts, training_part
@@ -94,7 +95,9 @@ class Bookkeeper:
             weights = self.store.folder(entry.search.identity) / "weights.safetensors"
             setting = self.runs.at(_config(entry.search))
             net = load_weights(weights).to(setting.device)
-            write_json(path, {"top1": evaluate(net, setting.test())["top1"]})
+            judged = evaluate(net, setting.test())["top1"]
+            self.store.mix(Code().version)
+            write_json(path, {"top1": judged})
         return float(read_json_object(path)["top1"])
 
     def validation_top1(self, entry: Entry) -> float:

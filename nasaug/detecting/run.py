@@ -16,7 +16,7 @@ from nasaug.comparing.studies import (
     study_path,
 )
 from nasaug.comparing.tables import Table
-from nasaug.comparing.versions import Code
+from nasaug.comparing.versions import DETECTORS, Code
 from nasaug.detect_study_config import DetectStudy
 from nasaug.detecting.checks import check_study
 from nasaug.detecting.plan import Plan, Planner
@@ -50,7 +50,7 @@ class DetectSitting(Sitting):
     planner: Planner
 
     def code(self) -> Code:
-        return Code(ROOMS, MODULES)
+        return Code(ROOMS, MODULES, DETECTORS)
 
     def planner_of(self, store: Store) -> Planner:
         return Planner(self.asked, store)

@@ -17,6 +17,7 @@ import json
 import shutil
 from pathlib import Path
 
+from nasaug.comparing.identity import without_nulls
 from nasaug.console import say
 from nasaug.detect_study_config import ScenesSection
 from nasaug.detection import SceneStyle, write_scenes
@@ -27,7 +28,7 @@ SCENES = "scenes"
 
 def scenes_folder(scenes: ScenesSection, root: Path) -> Path:
     """Where they lie; `root` is the folder in which cells do."""
-    text = json.dumps(scenes.model_dump(mode="json"), sort_keys=True)
+    text = json.dumps(without_nulls(scenes.model_dump(mode="json")), sort_keys=True)
     digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
     return root / SCENES / f"{scenes.format}-{digest}"
 

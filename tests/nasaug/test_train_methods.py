@@ -113,10 +113,11 @@ def test_pruned_weights_are_zero(nasaug: Nasaug, quick: tuple[str, ...], tmp_pat
     assert f"zero: {100 * share:.1f} % of the weights" in done.said
 
 
+@pytest.mark.parametrize("flip", ["false", "true"])
 def test_soft_labels_are_kept_and_used_again(
-    nasaug: Nasaug, quick: tuple[str, ...], teacher: None, weights_in: WeightsIn
+    flip: str, nasaug: Nasaug, quick: tuple[str, ...], teacher: None, weights_in: WeightsIn
 ) -> None:
-    still = ["--set=data.flip=false", "--set=data.crop=0", "--set=distill.cache_dir=kept"]
+    still = [f"--set=data.flip={flip}", "--set=data.crop=0", "--set=distill.cache_dir=kept"]
     run = ("train", *quick, "--method=kd", TEACHER, *still)
     assert nasaug(*run, "--out=first").code == 0
     (kept,) = Path("kept").iterdir()

@@ -425,6 +425,16 @@ def test_labels_and_order_are_of_the_same_images(labels: SoftLabels, make_noise:
         CachedTeacher(labels, batches)
 
 
+def test_labels_are_kept_in_as_many_ways_as_the_loader_shows(
+    noise: Dataset, labels: SoftLabels, tmp_path: Path
+) -> None:
+    mirroring = replace(VIEW, flip=True)
+    both = soft_labels(_teacher(), noise, mirroring, tmp_path)
+    for kept, view in ((labels, mirroring), (both, VIEW)):
+        with pytest.raises(ValueError, match=f"but {kept.ways} ways are kept"):
+            CachedTeacher(kept, training_batches(noise, view, 8, 3))
+
+
 @pytest.mark.parametrize(
     ("view", "seed"),
     [(replace(VIEW, flip=True), 3), (replace(VIEW, crop=0.2), 3), (VIEW, 4)],

@@ -127,11 +127,17 @@ def test_cells_of_other_code_are_kept_apart(nasaug: Nasaug, study: Any, quickly:
     assert done.json["code"] == "0.0-older"
     assert f"cells of other code: 0.0-older (the code here is {own.name})" in done.said
     done = nasaug("compare", study(seeds=1), "--json")
-    assert "finished cells of other code, 0.0-older, are kept apart" in done.said
+    assert "cells of other code, 0.0-older, are kept apart" in done.said
     assert (done.json["code"], done.json["other_code"]) == (own.name, {"0.0-older": 8})
     done = nasaug("compare", study(seeds=2), "--json", "--code=0.0-older")
     assert (done.json["code"], done.json["mixed_code"]) == ("0.0-older", [own.name])
     assert {arm["n"] for arm in done.json["arms"]} == {2}
+    (cells / "0.0-empty").mkdir()
+    for ask in ("--status", "--report", "--publish=page"):
+        done = nasaug("compare", study(), "--code=0.0-empty", ask)
+        assert done.code == 2
+        assert "code 0.0-empty has no cell of this study in runs/cells" in done.said
+    assert not Path("page").exists()
     done = nasaug("compare", study(), "--code=0.0-oldest")
     assert done.code == 2
     assert "runs/cells holds no cells of code '0.0-oldest'; those it holds: " in done.said

@@ -96,7 +96,7 @@ def test_where_data_and_caches_lie_is_not(kit: Any) -> None:
 
 def test_an_option_that_a_later_release_adds_leaves_cells_known_where_it_is_off() -> None:
     config = TrainConfig(target="micro_10k")
-    inner = {**config.train.model_dump(mode="json"), "new": None}
+    inner = {**config.train.model_dump(mode="json"), "new": None, "section": {"newer": None}}
 
     class Later(TrainConfig):
         added: int | None = None

@@ -272,7 +272,7 @@ def test_failures_and_other_code_are_named(kit: Any, tmp_path: Path) -> None:
     assert [row["cell"] for row in found["failed"]] == ["micro_10k-netaug-e10-lr0.2-s1"]
     said = " ".join(notes(found))
     assert "Failed: micro_10k-netaug-e10-lr0.2-s1 (exit code 1: nasaug: no space" in said
-    assert "1 finished cells of other code, older, are kept apart" in said
+    assert "Other code, older, finished 1 of these cells: kept apart" in said
     assert "What failed" in report_page(found, "")
 
 

@@ -13,7 +13,7 @@ import torch
 
 from nasaug.comparing.store import Failure, Store, versions_in
 from nasaug.comparing.studies import check_folder
-from nasaug.comparing.versions import Code, syntax
+from nasaug.comparing.versions import DETECTORS, Code, syntax
 from nasaug.training import TrainingFailed
 from nasaug.training.monitor import Monitor
 
@@ -113,7 +113,7 @@ def test_what_a_search_cost_is_its_supernets_training(tmp_path: Path) -> None:
 
 
 def test_versions_are_kept_apart_and_a_studys_own_cells_counted(kit: Any, tmp_path: Path) -> None:
-    assert versions_in(tmp_path) == []
+    assert versions_in(tmp_path, "here") == []
     study = kit.study()
     cell = kit.played(study, kit.trained).plan().cells[0]
     for version in ("old", "new"):
@@ -122,7 +122,10 @@ def test_versions_are_kept_apart_and_a_studys_own_cells_counted(kit: Any, tmp_pa
     for name in (cell.identity, "of-another-study"):
         result = Store(tmp_path, "old").folder(name) / "result.json"
         result.write_text('{"validation_top1": 0.5}')
-    assert versions_in(tmp_path) == ["new", "old"]
+    assert versions_in(tmp_path, "here") == ["new", "old"]
+    Store(tmp_path, f"old{DETECTORS}").folder(cell.identity).mkdir(parents=True)
+    assert versions_in(tmp_path, f"here{DETECTORS}") == [f"old{DETECTORS}"]
+    assert versions_in(tmp_path, "here") == ["new", "old"], "of as much code"
     here = Store(tmp_path, "new")
     assert here.elsewhere([cell.identity, "of-nobody"]) == {"old": 1}
     assert here.elsewhere(["of-nobody"]) == {}

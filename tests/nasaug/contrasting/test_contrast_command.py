@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nasaug.contrasting.report import report_page, write_outputs
+from nasaug.contrasting.spending import JUDGED
 from nasaug.contrasting.summary import summarise
 from nasaug.contrasting.tables import markdown, notes
 
@@ -59,7 +60,13 @@ def test_from_nothing_to_a_report(nasaug: Nasaug, written: Callable[..., str]) -
     # Cells of another version of the code are found, said to be so, and can be gone on with.
     [own] = [path for path in Path("runs/cells").iterdir() if path.is_dir()]
     own.rename("runs/cells/0.0-older")
-    assert nasaug("contrast", name, "--report", "--json").json["code"] == "0.0-older"
+    older = nasaug("contrast", name, "--report", "--json").json
+    assert (older["code"], older["mixed_code"]) == ("0.0-older", [])
+    # What this code judges is kept with their cells, and said.
+    for judged in Path("runs/cells/0.0-older").glob(f"*.{JUDGED}"):
+        judged.unlink()
+    older = nasaug("contrast", name, "--report", "--json").json
+    assert older["mixed_code"] == [own.name]
     other = nasaug("contrast", name, "--workers=1", "--code=0.0-older", "--json").json
     assert (other["code"], other["mixed_code"]) == ("0.0-older", [own.name])
     assert [row["test"] for row in other["rows"]] == [row["test"] for row in found["rows"]]

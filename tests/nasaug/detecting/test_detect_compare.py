@@ -253,3 +253,15 @@ def test_from_nothing_to_a_published_page_stopped_on_the_way(
     published = nasaug("detect", "compare", name, "--publish=page")
     assert published.code == 0 and "tiny is on page/results.md" in published.said
     assert "| [tiny](#tiny) | Does it work? |" in Path("page/results.md").read_text()
+    # Of another version of the code that trains detectors; a classifier's is none.
+    [own] = Path("runs/cells").iterdir()
+    assert own.name == found["code"] and own.name.endswith("-detect")
+    own.rename("runs/cells/0.0-older-detect")
+    Path("runs/cells/0.0-older").mkdir()
+    older = nasaug("detect", "compare", name, "--report", "--json")
+    assert older.json["code"] == "0.0-older-detect"
+    assert [row["map"] for row in older.json["rows"]] == [row["map"] for row in found["rows"]]
+    asked = nasaug("detect", "compare", name, "--status", "--code=0.0-older-detect")
+    assert asked.code == 0 and "3 done of 3 cells" in asked.said
+    wrong = nasaug("detect", "compare", name, "--status", "--code=0.0-older")
+    assert wrong.code == 2 and "those it holds: 0.0-older-detect" in wrong.said
