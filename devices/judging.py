@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from scipy.stats import spearmanr
+import scipy  # its parts are loaded when they are used: scipy.stats takes half a second
 
 from nasaug.devices.entries import Timing
 from nasaug.devices.table import LatencyTable
@@ -80,7 +80,9 @@ def judge(
     constant = len(set(predicted)) == 1 or len(set(medians)) == 1
     return Agreement(
         networks=len(networks),
-        spearman=float("nan") if constant else float(spearmanr(predicted, medians).statistic),
+        spearman=float("nan")
+        if constant
+        else float(scipy.stats.spearmanr(predicted, medians).statistic),
         mape=statistics.fmean(abs(ratio - 1) for ratio in ratios),
         bias=statistics.fmean(ratios),
     )

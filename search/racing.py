@@ -23,8 +23,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import scipy  # its parts are loaded when they are used: scipy.stats takes half a second
 import torch
-from scipy.stats import binom
 from torch import Tensor
 
 from nasaug.search.inherited import Answers
@@ -84,7 +84,7 @@ class PairedRace:
         """The sign test."""
         reference = course.right[:stop]
         gained, lost = int((right & ~reference).sum()), int((reference & ~right).sum())
-        chance = float(binom.cdf(gained, gained + lost, 0.5))
+        chance = float(scipy.stats.binom.cdf(gained, gained + lost, 0.5))
         return chance <= 1 - self._confidence
 
     def _course_of(self, incumbent: Architecture) -> Course:

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are loaded when they are used: scipy.stats takes half a second
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, rankdata, spearmanr
 
 from nasaug.supernet import ChoicePath, Infeasible, Limits, SearchSpace
 
@@ -110,14 +110,14 @@ def tau_b(x: Numbers, y: Numbers) -> float:
     """Kendall's tau-b; 0 where all of `x` or all of `y` are equal."""
     if _constant(x) or _constant(y):
         return 0.0
-    return float(kendalltau(x, y).statistic)
+    return float(scipy.stats.kendalltau(x, y).statistic)
 
 
 def spearman(x: Numbers, y: Numbers) -> float:
     """Spearman's rho; 0 where all of `x` or all of `y` are equal."""
     if _constant(x) or _constant(y):
         return 0.0
-    return float(spearmanr(x, y).statistic)
+    return float(scipy.stats.spearmanr(x, y).statistic)
 
 
 def resampled_tau_b(x: Numbers, y: Numbers, drawn: NDArray[np.int64]) -> Numbers:
@@ -139,7 +139,9 @@ def resampled_tau_b(x: Numbers, y: Numbers, drawn: NDArray[np.int64]) -> Numbers
 
 def resampled_spearman(x: Numbers, y: Numbers, drawn: NDArray[np.int64]) -> Numbers:
     """Spearman's rho of every resample: Pearson's correlation of the ranks, ties at their mean."""
-    ranks = [rankdata(each[drawn], axis=1) - (drawn.shape[1] + 1) / 2 for each in (x, y)]
+    ranks = [
+        scipy.stats.rankdata(each[drawn], axis=1) - (drawn.shape[1] + 1) / 2 for each in (x, y)
+    ]
     spread = np.sqrt((ranks[0] ** 2).sum(axis=1) * (ranks[1] ** 2).sum(axis=1))
     return _ratios((ranks[0] * ranks[1]).sum(axis=1), spread)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
 
-from scipy.stats import binomtest
+import scipy  # its parts are loaded when they are used: scipy.stats takes half a second
 
 from nasaug.supernet.bounds import Bounded, bound, least_memory
 from nasaug.supernet.counting import PathTable, exact_count, resources_of
@@ -116,7 +116,7 @@ class Region:
             return Count(exact, True, exact, exact)
         rng = random.Random(0)
         hits = sum(self._draw(rng) is not None for _ in range(ESTIMATE_DRAWS))
-        interval = binomtest(hits, ESTIMATE_DRAWS).proportion_ci(0.95, "wilson")
+        interval = scipy.stats.binomtest(hits, ESTIMATE_DRAWS).proportion_ci(0.95, "wilson")
         total = self._table.total
         low, high = (total * round(share * 10**9) // 10**9 for share in interval)
         return Count(total * hits // ESTIMATE_DRAWS, False, low, high)

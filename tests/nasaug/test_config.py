@@ -37,13 +37,13 @@ VALUES = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(KINDS, st.lists(st.text(max_size=30), max_size=3))
 def test_any_text_is_a_setting_or_a_mistake(kind: type[RunConfig], sets: list[str]) -> None:
     _load_or_say(kind, sets)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(KINDS, st.lists(st.tuples(st.sampled_from(KEYS), VALUES), max_size=4))
 @example(SearchConfig, [("space", "{}"), ("space.width", "&a [*a]")])
 @example(SearchConfig, [("space.width", "3"), ("space.width.x", "1")])
@@ -54,7 +54,7 @@ def test_any_value_of_a_key_is_a_setting_or_a_mistake(
     _load_or_say(kind, [f"{key}={value}" for key, value in pairs])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(KINDS, st.one_of(st.text(max_size=60), st.binary(max_size=60)))
 def test_any_file_is_a_configuration_or_a_mistake(
     kind: type[RunConfig], content: str | bytes
@@ -104,7 +104,7 @@ POSITIVE = st.floats(1e-30, 1, exclude_min=True, exclude_max=True)
 FACTORS = st.none() | st.lists(st.floats(1, 16), max_size=4)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     st.fixed_dictionaries(
         {

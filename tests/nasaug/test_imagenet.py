@@ -138,14 +138,8 @@ def test_recipe_trains_end_to_end(name: str, nasaug: Nasaug, imagenet: Path) -> 
         _check(done.json, name, "imagenet")
 
 
-# One of them by default, since each process imports torch anew.
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name == "mbv2_tiny" else pytest.mark.slow)
-        for name in (*PUBLISHED, PRETRAINING)
-    ],
-)
+@pytest.mark.slow  # each process imports torch anew; what torchrun does is in test_torchrun.py
+@pytest.mark.parametrize("name", (*PUBLISHED, PRETRAINING))
 def test_recipe_trains_under_torchrun(
     name: str, shell: Any, imagenet: Path, tmp_path: Path
 ) -> None:

@@ -111,12 +111,14 @@ def _server(folder: Path) -> Iterator[str]:
     if user is not None:
         shutil.chown(folder, user)
     data, options = folder / "data", f"-p {port} -c listen_addresses=127.0.0.1 -k {folder}"
+    for safety in ("fsync", "synchronous_commit", "full_page_writes"):  # against power cuts only
+        options += f" -c {safety}=off"
 
     def run(*command: str | Path) -> None:
         with open(folder / "output", "a") as output:
             subprocess.run(command, user=user, check=True, cwd=folder, stdout=output, stderr=output)
 
-    run(programs / "initdb", "-D", data, "-U", "nasaug", "-A", "trust")
+    run(programs / "initdb", "-N", "-D", data, "-U", "nasaug", "-A", "trust")
     run(programs / "pg_ctl", "-D", data, "-w", "-o", options, "-l", folder / "log", "start")
     try:
         yield f"postgresql+psycopg://nasaug@127.0.0.1:{port}/postgres"

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from nasaug.comparing import runner
 from nasaug.comparing import sitting as running
 from nasaug.comparing.cells import Cell
 from nasaug.comparing.plan import Plan, Planner
@@ -205,4 +206,6 @@ def study(tmp_path: Path) -> Callable[..., str]:
 def quickly(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Cells are stand-ins."""
     monkeypatch.setattr(running, "Runner", functools.partial(Runner, command=stand_in))
+    monkeypatch.setattr(runner, "SECONDS_BETWEEN_LOOKS", 0.02)
+    monkeypatch.setattr(runner, "SECONDS_FOR_OTHERS", 0.1)
     return stand_in

@@ -235,7 +235,7 @@ def real_study(study: Any, clothes: Path) -> str:
         "data": {"name": "fashion-mnist", "dir": str(clothes)},
         "train": {"epochs": 2, "warmup_epochs": 0, "batch_size": 64, "bn_images": 64},
     }
-    tune = {"grid": [0.1, 0.4], "extend": False, "share": 0.5, "longer": False}
+    tune = {"grid": [0.1], "extend": False, "share": 0.5, "longer": False}
     written: str = study(base=base, tune=tune, equal=["epochs", "macs"], seeds=1)
     return written
 
@@ -261,7 +261,7 @@ def test_real_cells_killed_asked_and_gone_on_with(
     wait_for(lambda: any(is_in_use(lock.parent) for lock in cells(".lock")))
     told = nasaug("compare", path, "--out=out", "--status", "--json").json
     assert told["counts"]["done"] >= 1
-    assert told["counts"]["running"] + told["counts"]["waiting"] > 1
+    assert told["counts"]["running"] + told["counts"]["waiting"] >= 1
     assert told["seconds_left"] > 0
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

@@ -25,10 +25,29 @@ FEW = {
 OUTPUTS = {"study.yaml", "summary.json", "table.csv", "table.md", "report.html"}
 
 
-def test_from_nothing_to_a_report(nasaug: Nasaug, written: Callable[..., str]) -> None:
+def test_from_nothing_to_a_report_stopped_on_the_way(
+    nasaug: Nasaug, written: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nasaug.comparing.runner import Runner
+
+    whole, run = [], Runner.run
+
+    def stopped(self: Any, watch: Any) -> bool:
+        def first(cell: Any, plan: Any) -> None:
+            whole.append(self.store.folder(cell.identity) / "result.json")
+            raise KeyboardInterrupt
+
+        return run(self, first)
+
     name = written(**FEW)
+    with monkeypatch.context() as patch:
+        patch.setattr(Runner, "run", stopped)
+        assert nasaug("contrast", name, "--workers=1").code == 130
+    before = whole[0].stat().st_mtime_ns
+    assert nasaug("contrast", name, "--status", "--json").json["counts"]["done"] == 1
     done = nasaug("contrast", name, "--workers=1", "--json")
     assert done.code == 0, done.said
+    assert whole[0].stat().st_mtime_ns == before, "what was finished is not run again"
     found = done.json
     rows = {row["contestant"]: row for row in found["rows"]}
     assert [row["n"] for row in rows.values()] == [1, 1] and found["final"]
@@ -72,31 +91,6 @@ def test_from_nothing_to_a_report(nasaug: Nasaug, written: Callable[..., str]) -
     assert [row["test"] for row in other["rows"]] == [row["test"] for row in found["rows"]]
     wrong = nasaug("contrast", name, "--status", "--code=0.0-oldest")
     assert wrong.code == 2 and "holds no cells of code '0.0-oldest'" in wrong.said
-
-
-def test_stopped_after_a_cell_the_same_command_goes_on(
-    nasaug: Nasaug, written: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from nasaug.comparing.runner import Runner
-
-    whole, run = [], Runner.run
-
-    def stopped(self: Any, watch: Any) -> bool:
-        def first(cell: Any, plan: Any) -> None:
-            whole.append(self.store.folder(cell.identity) / "result.json")
-            raise KeyboardInterrupt
-
-        return run(self, first)
-
-    name = written(**FEW)
-    with monkeypatch.context() as patch:
-        patch.setattr(Runner, "run", stopped)
-        assert nasaug("contrast", name, "--workers=1").code == 130
-    before = whole[0].stat().st_mtime_ns
-    assert nasaug("contrast", name, "--status", "--json").json["counts"]["done"] == 1
-    done = nasaug("contrast", name, "--workers=1", "--json")
-    assert done.code == 0 and [row["n"] for row in done.json["rows"]] == [1, 1]
-    assert whole[0].stat().st_mtime_ns == before, "what was finished is not run again"
 
 
 def test_without_a_file_the_name_tells_contrasts_apart() -> None:

@@ -42,7 +42,7 @@ from nasaug.workspace import read_best
 Spoil = Callable[[Any, bytes], bytes]
 MOST = 4 << 30  # bytes that reading may take beside what the tests have
 A_FEW = settings(
-    max_examples=25, deadline=None, derandomize=True, database=None,
+    max_examples=12, deadline=None, derandomize=True, database=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 
