@@ -1,11 +1,12 @@
-"""The results page: what the published studies and contrasts found, from their summaries alone.
+"""The results pages: what the published studies and contrasts found, from their summaries alone.
 
-    FOLDER/results.md                     a table of all, then the tables of each
+    FOLDER/results.md                     a table of all
+    FOLDER/results/STUDY.md               the tables of each
     FOLDER/results/STUDY.json             a summary
     FOLDER/results/STUDY-NAME.svg         its figures
 
-The page is written anew from all summaries that lie there, so that studies may be published one by
-one, from different machines.
+The pages are written anew from all summaries that lie there, so that studies may be published one
+by one, from different machines.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ INTRODUCTION = """\
 # Results
 
 What the studies of `nasaug compare`, `nasaug contrast` and `nasaug detect compare` found. This page
-is written by
+and those it leads to are written by
 
     nasaug compare STUDY --publish docs
     nasaug contrast CONTRAST --publish docs
@@ -51,7 +52,7 @@ is below what is planned, and studies that are not final, will change."""
 
 
 def publish(folder: Path, summary: Summary) -> Path:
-    """Put a summary and its figures there and write the page; returns the page's path.
+    """Put a summary and its figures there and write the pages; returns the path of its own.
 
     Raises: OSError; ValueError for a damaged summary of another study, and for a study of one kind
         under the name of a published one of another.
@@ -66,13 +67,13 @@ def publish(folder: Path, summary: Summary) -> Path:
             "rename the YAML file of this one, or remove that file"
         )
     others = [one for one in summaries_in(folder) if one.get("study") != summary["study"]]
-    said = results_page(sorted([*others, summary], key=lambda one: str(one.get("study"))))
+    pages = results_pages(sorted([*others, summary], key=lambda one: str(one.get("study"))))
     write_atomically(there, json.dumps(summary, allow_nan=False) + "\n")
     for name, (draw, _) in _figures(summary).items():
         save_picture(draw(), own / f"{summary['study']}-{name}.svg")
-    page = folder / PAGE
-    write_atomically(page, said)
-    return page
+    for name, text in pages.items():
+        write_atomically(folder / name, text)
+    return own / f"{summary['study']}.md"
 
 
 def summaries_in(folder: Path) -> list[dict[str, Any]]:
@@ -81,24 +82,27 @@ def summaries_in(folder: Path) -> list[dict[str, Any]]:
     return [read_json_object(path) for path in paths]
 
 
-def results_page(summaries: Sequence[Summary]) -> str:
-    """The page's Markdown. Raises: ValueError for a summary that another release wrote."""
-    rows, parts = [], []
+def results_pages(summaries: Sequence[Summary]) -> dict[str, str]:
+    """The pages' Markdown by their paths, the first that of all.
+
+    Raises: ValueError for a summary that another release wrote.
+    """
+    rows, pages = [], {}
     for one in summaries:
         try:
             rows.append(_row(one))
-            parts += _section(one)
+            pages[f"{FOLDER}/{one['study']}.md"] = _page(one)
         except KeyError as error:
             raise ValueError(
                 f"{FOLDER}/{one.get('study')}.json is of another release of nasaug: it does not "
                 f"say {error}; publish that study again (--code uses the cells of its release)"
             ) from error
-    return "\n\n".join([INTRODUCTION, markdown_table((COLUMNS, rows), 3), *parts]) + "\n"
+    return {PAGE: f"{INTRODUCTION}\n\n{markdown_table((COLUMNS, rows), 3)}\n", **pages}
 
 
 def _row(one: Summary) -> list[str]:
     return [
-        f"[{one['study']}](#{one['study']})",
+        f"[{one['study']}]({FOLDER}/{one['study']}.md)",
         one["question"],
         one["answer"],
         f"{_runs(one, 'n')} of {_runs(one, 'planned')}",
@@ -108,17 +112,13 @@ def _row(one: Summary) -> list[str]:
     ]
 
 
-def _section(one: Summary) -> list[str]:
-    figures = [
-        f"![{caption}]({FOLDER}/{one['study']}-{name}.svg)"
-        for name, (_, caption) in _figures(one).items()
-    ]
-    return [_markdown(one).rstrip(), *figures]
-
-
-def _markdown(summary: Summary) -> str:
+def _page(one: Summary) -> str:
     said = {CONTRAST: of_contrasts.markdown, DETECTION: of_detections.markdown}
-    return said.get(str(summary.get("kind")), of_studies.markdown)(summary, 2)
+    text = said.get(str(one.get("kind")), of_studies.markdown)(one)
+    figures = [
+        f"![{caption}]({one['study']}-{name}.svg)" for name, (_, caption) in _figures(one).items()
+    ]
+    return "\n\n".join([text.rstrip(), *figures, f"[All results](../{PAGE})"]) + "\n"
 
 
 def _lines(summary: Summary) -> Sequence[Summary]:

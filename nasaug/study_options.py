@@ -63,7 +63,7 @@ def study_options(what: str) -> Callable[[Command], Command]:
             "--publish",
             metavar="FOLDER",
             type=click.Path(file_okay=False),
-            help="Write what is done so far into FOLDER/results.md, beside what else lies there.",
+            help="Write what is done so far into FOLDER/results and FOLDER/results.md.",
         ),
         click.option(
             "--set",

@@ -11,7 +11,7 @@ from nasaug.comparing.cells import Arm, Cell
 from nasaug.comparing.spreadsheet import csv_text
 from nasaug.comparing.summary import summarise
 from nasaug.comparing.tables import arms_table, markdown, notes
-from nasaug.publishing import results_page
+from nasaug.publishing import results_pages
 
 Answer = Callable[[Cell], dict[str, Any]]
 CPU = "or CPU seconds of one thread."
@@ -55,7 +55,7 @@ def test_cells_of_one_thread_have_equal_cpu_seconds(kit: Any) -> None:
     assert any(note.endswith(CPU) for note in notes(summary))
     assert not any(WALL in note for note in notes(summary))
     # Two seeds each: 12 and 36 epochs of the baseline, 12 of NetAug.
-    assert "| 22.4 min | yes |" in results_page([summary])
+    assert "| 22.4 min | yes |" in results_pages([summary])["results.md"]
     assert "train_cpu_seconds" in csv_text(summary).splitlines()[0].split(",")
 
 
@@ -138,5 +138,5 @@ def test_a_summary_of_an_older_release_is_told_in_its_words(kit: Any) -> None:
         for arm in summary["arms"]
     ]
     assert markdown(older) == markdown(summary)
-    assert results_page([older]) == results_page([summary])
+    assert results_pages([older]) == results_pages([summary])
     assert csv_text(older) == csv_text(summary | {"arms": older["arms"]})

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nasaug.publishing import publish, results_page, summaries_in
+from nasaug.publishing import publish, results_pages, summaries_in
 
 Nasaug = Callable[..., Any]
 DOCS = Path(__file__).parents[3] / "docs"
@@ -20,11 +20,12 @@ def test_a_published_study_is_on_the_page(nasaug: Nasaug, study: Any, quickly: A
     file = study()
     assert nasaug("compare", file).code == 0
     done = nasaug("compare", file, "--publish=page")
-    assert done.code == 0 and "page/results.md" in done.said
-    page = Path("page/results.md").read_text()
-    assert "| [tiny](#tiny) | Does it help? |" in page
-    assert "+1.00" in page
-    assert "![micro_10k: test accuracy against training MACs](results/tiny-micro_10k.svg)" in page
+    assert done.code == 0 and "page/results/tiny.md" in done.said
+    all_of_them = Path("page/results.md").read_text()
+    assert "| [tiny](results/tiny.md) | Does it help? |" in all_of_them
+    page = Path("page/results/tiny.md").read_text()
+    assert "+1.00" in page and "(../results.md)" in page
+    assert "![micro_10k: test accuracy against training MACs](tiny-micro_10k.svg)" in page
     assert Path("page/results/tiny-micro_10k.svg").read_text().count("<svg") == 1
     summary = json.loads(Path("runs/compare-tiny/summary.json").read_text())
     assert summaries_in(Path("page")) == [summary]
@@ -34,7 +35,7 @@ def test_json_says_where_the_page_is(nasaug: Nasaug, study: Any, quickly: Any) -
     file = study()
     nasaug("compare", file)
     done = nasaug("compare", file, "--publish=page", "--json")
-    assert done.json == {"study": "tiny", "page": "page/results.md"}
+    assert done.json == {"study": "tiny", "page": "page/results/tiny.md"}
 
 
 def test_publishing_runs_nothing(nasaug: Nasaug, study: Any) -> None:
@@ -69,13 +70,15 @@ def test_studies_stand_beside_each_other_and_are_replaced(
     file = study()
     nasaug("compare", file)
     summary = json.loads(Path("runs/compare-tiny/summary.json").read_text())
-    page = publish(tmp_path, {**summary, "study": "other", "answer": "No."})
+    other = publish(tmp_path, {**summary, "study": "other", "answer": "No."})
+    assert other == tmp_path / "results/other.md" and other.read_text().startswith("# other\n")
+    page = tmp_path / "results.md"
     first = page.read_text()
-    publish(tmp_path, summary)
+    tiny = publish(tmp_path, summary)
     both = page.read_text()
-    assert both.index("## other") < both.index("## tiny")
+    assert both.index("| [other]") < both.index("| [tiny]")
     publish(tmp_path, {**summary, "answer": "Yes."})
-    assert page.read_text().count("## tiny") == 1 and "**Answer:** Yes." in page.read_text()
+    assert page.read_text().count("| [tiny]") == 1 and "**Answer:** Yes." in tiny.read_text()
     (tmp_path / "results/tiny.json").unlink()
     publish(tmp_path, {**summary, "study": "other", "answer": "No."})
     assert page.read_text() == first
@@ -88,8 +91,11 @@ def test_a_damaged_summary_is_named(tmp_path: Path) -> None:
         summaries_in(tmp_path)
 
 
-def test_the_page_in_docs_is_what_its_summaries_say() -> None:
-    assert (DOCS / "results.md").read_text() == results_page(summaries_in(DOCS))
+def test_the_pages_in_docs_are_what_their_summaries_say() -> None:
+    pages = results_pages(summaries_in(DOCS))
+    assert {name: (DOCS / name).read_text() for name in pages} == pages
+    own = {f"results/{path.name}" for path in (DOCS / "results").glob("*.md")}
+    assert own == pages.keys() - {"results.md"}
 
 
 def test_a_contrast_and_a_study_of_one_name(tmp_path: Path) -> None:
@@ -115,4 +121,4 @@ def test_a_summary_of_another_release_is_named(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == [f"{older['study']}.json"]
     # What is said of code is not needed: releases before did not say it.
     unsaid = {key: summary[key] for key in summary if key not in ("other_code", "mixed_code")}
-    assert results_page([unsaid]) == results_page([summary])
+    assert results_pages([unsaid]) == results_pages([summary])

@@ -67,11 +67,11 @@ def test_from_nothing_to_a_report_stopped_on_the_way(
     asked = nasaug("contrast", name, "--status", "--json")
     assert asked.json["counts"]["done"] == 2 and asked.json["seconds_left"] == 0
     published = nasaug("contrast", name, "--publish=page")
-    assert published.code == 0 and "tiny is on page/results.md" in published.said
-    page = Path("page/results.md").read_text()
-    assert "| [tiny](#tiny) | Down from a large network" in page and "| 2 of 2 |" in page
+    assert published.code == 0 and "tiny is on page/results/tiny.md" in published.said
+    line, page = Path("page/results.md").read_text(), Path("page/results/tiny.md").read_text()
+    assert "| [tiny](results/tiny.md) | Down from a large network" in line and "| 2 of 2 |" in line
     for figure in ("course", "spending"):
-        assert f"(results/tiny-{figure}.svg)" in page
+        assert f"(tiny-{figure}.svg)" in page
         assert Path(f"page/results/tiny-{figure}.svg").read_text().count("<svg") == 1
     reported = nasaug("contrast", name, "--report", "--out=elsewhere", "--cells=runs/cells")
     assert reported.code == 0

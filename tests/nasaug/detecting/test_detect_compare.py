@@ -20,7 +20,7 @@ from nasaug.detecting.scenes import make_scenes, scenes_folder
 from nasaug.detecting.summary import summarise
 from nasaug.detecting.tables import equal_table, markdown, notes
 from nasaug.detection import DetectorOptions, detector_macs, load_detection_set, write_scenes
-from nasaug.publishing import publish, results_page, summaries_in
+from nasaug.publishing import publish, results_pages, summaries_in
 from nasaug.supernet import load_target
 from nasaug.training import load_dataset
 
@@ -161,12 +161,12 @@ def test_outputs_and_the_published_page(detect_study: Make, played: Make, tmp_pa
     assert float(lines[2]["pretrain_macs"]) == 1000
     docs.mkdir()
     text = publish(docs, summary).read_text()
-    assert text == results_page(summaries_in(docs))
-    assert (
-        "| [tiny](#tiny) | Does it work? | <b>Yes</b> \\| no | 8 of 8 | 12K | 24 s | yes |" in text
-    )
-    assert "## tiny" in text and "### MACs at equal mAP" in text
-    assert "![mAP against MACs: netaug and baseline](results/tiny-equal-netaug.svg)" in text
+    pages = results_pages(summaries_in(docs))
+    assert text == pages["results/tiny.md"] and [*pages] == ["results.md", "results/tiny.md"]
+    said = "Does it work? | <b>Yes</b> \\| no | 8 of 8 | 12K | 24 s | yes |"
+    assert f"| [tiny](results/tiny.md) | {said}" in (docs / "results.md").read_text()
+    assert "# tiny" in text and "## MACs at equal mAP" in text
+    assert "![mAP against MACs: netaug and baseline](tiny-equal-netaug.svg)" in text
     assert (docs / "results/tiny-equal-netaug.svg").read_text().count("<svg") == 1
 
 
@@ -251,8 +251,8 @@ def test_from_nothing_to_a_published_page_stopped_on_the_way(
     assert again.code == 0 and "3 done of 3 cells" in again.said
     assert again.out.startswith("Does it work?") and "alike" in again.out
     published = nasaug("detect", "compare", name, "--publish=page")
-    assert published.code == 0 and "tiny is on page/results.md" in published.said
-    assert "| [tiny](#tiny) | Does it work? |" in Path("page/results.md").read_text()
+    assert published.code == 0 and "tiny is on page/results/tiny.md" in published.said
+    assert "| [tiny](results/tiny.md) | Does it work? |" in Path("page/results.md").read_text()
     # Of another version of the code that trains detectors; a classifier's is none.
     [own] = Path("runs/cells").iterdir()
     assert own.name == found["code"] and own.name.endswith("-detect")
