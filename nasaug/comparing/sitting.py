@@ -110,7 +110,7 @@ class Sitting(ABC):
         fail_if_cells_failed(summary, self.places)
 
     def answer(self, version: str | None, asks: bool, publish: str | None) -> None:
-        """How far it is (`asks`), the results page in the folder `publish`, or else the report; of
+        """How far it is (`asks`), the results pages in the folder `publish`, or else the report; of
         the cells of the version of the code asked for, of the code here, or of the newest.
 
         Raises: ValueError where nothing is; OSError.
@@ -170,7 +170,7 @@ class Sitting(ABC):
         emit_status(found, {self.KIND: self.name, "run_dir": str(self.places.study)}, self.as_json)
 
     def _publish(self, folder: str) -> None:
-        """Put what was found so far on the results page in `folder`."""
+        """Put what was found so far on the results pages in `folder`."""
         self.places.study.mkdir(parents=True, exist_ok=True)
         page = publish(Path(folder), self.summarised())
         if self.as_json:

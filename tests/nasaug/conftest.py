@@ -85,6 +85,32 @@ def nasaug(
     return call
 
 
+@pytest.fixture
+def stopped_after_a_cell(
+    nasaug: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Path]:
+    """`stopped_after_a_cell(*arguments)` interrupts a command of many runs once the first is done,
+    and returns the path of its result."""
+    from nasaug.comparing.runner import Runner
+
+    def stopped(*arguments: str) -> Path:
+        whole, run = [], Runner.run
+
+        def run_one(self: Any, watch: Any) -> bool:
+            def first(cell: Any, plan: Any) -> None:
+                whole.append(self.store.folder(cell.identity) / "result.json")
+                raise KeyboardInterrupt
+
+            return run(self, first)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Runner, "run", run_one)
+            assert nasaug(*arguments).code == 130
+        return whole[0]
+
+    return stopped
+
+
 class Shell:
     """Runs commands as processes of their own, in a folder."""
 

@@ -26,28 +26,15 @@ OUTPUTS = {"study.yaml", "summary.json", "table.csv", "table.md", "report.html"}
 
 
 def test_from_nothing_to_a_report_stopped_on_the_way(
-    nasaug: Nasaug, written: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    nasaug: Nasaug, written: Callable[..., str], stopped_after_a_cell: Callable[..., Path]
 ) -> None:
-    from nasaug.comparing.runner import Runner
-
-    whole, run = [], Runner.run
-
-    def stopped(self: Any, watch: Any) -> bool:
-        def first(cell: Any, plan: Any) -> None:
-            whole.append(self.store.folder(cell.identity) / "result.json")
-            raise KeyboardInterrupt
-
-        return run(self, first)
-
     name = written(**FEW)
-    with monkeypatch.context() as patch:
-        patch.setattr(Runner, "run", stopped)
-        assert nasaug("contrast", name, "--workers=1").code == 130
-    before = whole[0].stat().st_mtime_ns
+    whole = stopped_after_a_cell("contrast", name, "--workers=1")
+    before = whole.stat().st_mtime_ns
     assert nasaug("contrast", name, "--status", "--json").json["counts"]["done"] == 1
     done = nasaug("contrast", name, "--workers=1", "--json")
     assert done.code == 0, done.said
-    assert whole[0].stat().st_mtime_ns == before, "what was finished is not run again"
+    assert whole.stat().st_mtime_ns == before, "what was finished is not run again"
     found = done.json
     rows = {row["contestant"]: row for row in found["rows"]}
     assert [row["n"] for row in rows.values()] == [1, 1] and found["final"]

@@ -211,29 +211,16 @@ FEW = {
 
 
 def test_from_nothing_to_a_published_page_stopped_on_the_way(
-    nasaug: Nasaug, detect_file: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    nasaug: Nasaug, detect_file: Callable[..., str], stopped_after_a_cell: Callable[..., Path]
 ) -> None:
-    from nasaug.comparing.runner import Runner
-
-    whole, run = [], Runner.run
-
-    def stopped(self: Any, watch: Any) -> bool:
-        def first(cell: Any, plan: Any) -> None:
-            whole.append(self.store.folder(cell.identity) / "result.json")
-            raise KeyboardInterrupt
-
-        return run(self, first)
-
     name = detect_file(**FEW)
-    with monkeypatch.context() as patch:
-        patch.setattr(Runner, "run", stopped)
-        assert nasaug("detect", "compare", name, "--workers=2").code == 130
-    before = whole[0].stat().st_mtime_ns
+    whole = stopped_after_a_cell("detect", "compare", name, "--workers=2")
+    before = whole.stat().st_mtime_ns
     asked = nasaug("detect", "compare", name, "--status", "--json")
     assert asked.json["counts"]["done"] >= 1 and asked.json["counts"]["failed"] == 0
     done = nasaug("detect", "compare", name, "--workers=2", "--json")
     assert done.code == 0, done.said
-    assert whole[0].stat().st_mtime_ns == before, "what was finished is not run again"
+    assert whole.stat().st_mtime_ns == before, "what was finished is not run again"
     found = done.json
     assert found["final"] and [row["n"] for row in found["rows"]] == [1, 1, 1, 1]
     assert {one["difference"] for one in found["comparisons"]} == {0.0}
