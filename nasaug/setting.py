@@ -22,6 +22,7 @@ from nasaug.training import (
     load_dataset,
     proxy_resolution,
     training_batches,
+    training_sample,
 )
 
 # The keys of the data section that say how images are shown.
@@ -52,7 +53,7 @@ class Setting:
 
     def training_sample(self) -> Batches:
         """As many training images as there are for validation, the same every time."""
-        return calibration_batches(self.data, self.view, len(self.data.validation))
+        return training_sample(self.data, self.view, len(self.data.validation))
 
     def test(self) -> Batches:
         return evaluation_batches(self.data, self.data.test, self.view)

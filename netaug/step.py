@@ -28,7 +28,15 @@ from nasaug.netaug.options import (
     RelationalOptions,
 )
 from nasaug.netaug.sampling import SAMPLING
-from nasaug.supernet import Architecture, Network, Noise, Output, at_slope, sort_channels
+from nasaug.supernet import (
+    Architecture,
+    Network,
+    Noise,
+    Output,
+    SearchSpace,
+    at_slope,
+    sort_channels,
+)
 from nasaug.training import (
     ALONE,
     Batch,
@@ -67,15 +75,9 @@ def training_step(parts: Parts) -> Step:
     """The step for a network of the largest architecture, or of the target where it is alone."""
 
     def step(net: Network, batch: Batch, state: State) -> Losses:
-        images, labels = batch
-        soft = parts.teacher(images, state) if parts.teacher is not None else None
+        soft = parts.teacher(batch[0], state) if parts.teacher is not None else None
         if parts.augmentation is None:
-            sub = _boosted(net, parts.boost, state)
-            target = state.outputs(net, images, sub, parts.noise)
-            loss = _hard_and_soft(target.logits, labels, soft, parts.distill, state)
-            loss.backward()
-            state.observe("top1_target", _top1(target.logits, labels))
-            return {"target": loss.detach()}
+            return _target(net, batch, state, parts, _boosted(net, parts.boost, state), soft)
         return _augmented(net, batch, state, parts, parts.augmentation, soft)
 
     return step
@@ -89,7 +91,6 @@ def _augmented(
     augmentation: Augmentation,
     soft: Tensor | None,
 ) -> Losses:
-    images, labels = batch
     options = parts.netaug
     wide = state.progress < options.width_until
     space = augmentation.helpers if wide else augmentation.narrow
@@ -97,20 +98,36 @@ def _augmented(
     helped = options.start <= state.progress < options.stop
     if wide and helped and options.sort_channels and state.epoch_begins:
         sort_channels(net, state.companions())
-    target = state.outputs(net, images, augmentation.target, parts.noise)
+    # A second phase without expand factors has nothing but the target.
+    if not options.helps(state.step, state.progress) or space.largest == augmentation.target:
+        return _target(net, batch, state, parts, augmentation.target, soft)
+    helpers = _Helpers(net, batch, state, parts, soft)
+    if parts.in_place is not None or parts.relational is not None:
+        return _taught(net, batch, state, parts, augmentation.target, space, helpers, soft)
+    losses = _target(net, batch, state, parts, augmentation.target, soft)
+    for _ in range(options.helpers):
+        helpers.train(SAMPLING[options.sampling](space, state.rng))
+    return losses | {"helper": helpers.loss}
+
+
+def _taught(
+    net: Network,
+    batch: Batch,
+    state: State,
+    parts: Parts,
+    sub: Architecture,
+    space: SearchSpace,
+    helpers: _Helpers,
+    soft: Tensor | None,
+) -> Losses:
+    """Helpers that are teachers too: what they teach comes into the target's loss, whose graph is
+    kept for it until then."""
+    images, labels = batch
+    options = parts.netaug
+    target = state.outputs(net, images, sub, parts.noise)
     loss = _hard_and_soft(target.logits, labels, soft, parts.distill, state)
     state.observe("top1_target", _top1(target.logits, labels))
     losses = {"target": loss.detach()}
-    # What the helpers teach comes into the target's loss, whose graph is kept for it until then.
-    waits = parts.in_place is not None or parts.relational is not None
-    if not waits:
-        loss.backward()
-    # A second phase without expand factors has nothing but the target.
-    if not options.helps(state.step, state.progress) or space.largest == augmentation.target:
-        if waits:
-            loss.backward()
-        return losses
-    helpers = _Helpers(net, batch, state, parts, soft)
     target = Output(*(values[: helpers.images] for values in target))
     for _ in range(options.helpers):
         helper = helpers.train(SAMPLING[options.sampling](space, state.rng))
@@ -122,9 +139,33 @@ def _augmented(
         relations = _relational(helpers.teacher(space.largest), target, parts.relational, state)
         losses["relational"] = relations.detach()
         loss = loss + parts.relational.weight * relations
-    if waits:
-        (loss + helpers.pending).backward()
+    (loss + helpers.pending).backward()
     return losses | {"helper": helpers.loss}
+
+
+def _target(
+    net: Network,
+    batch: Batch,
+    state: State,
+    parts: Parts,
+    sub: Architecture | None,
+    soft: Tensor | None,
+) -> Losses:
+    """The target's own lesson: forward and backward."""
+
+    def learnt(images: Tensor, labels: Tensor, soft: Tensor | None = None) -> tuple[Tensor, ...]:
+        out = state.outputs(net, images, sub, parts.noise)
+        loss = _hard_and_soft(out.logits, labels, soft, parts.distill, state)
+        loss.backward()
+        return loss.detach(), _top1(out.logits, labels)
+
+    inputs = batch if soft is None else (*batch, soft)
+    if parts.noise is None or parts.noise.silent:
+        loss, top1 = state.repeated(sub, learnt, *inputs)
+    else:  # every step draws noise of its own
+        loss, top1 = learnt(*inputs)
+    state.observe("top1_target", top1)
+    return {"target": loss}
 
 
 class _Helpers:

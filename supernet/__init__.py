@@ -15,6 +15,7 @@ from nasaug.supernet.costs import (
     row_costs,
     shared_macs,
 )
+from nasaug.supernet.cuts import Cuts, cutting
 from nasaug.supernet.fitting import Fit, check_fit, in_kb
 from nasaug.supernet.graph import Edge
 from nasaug.supernet.limits import Infeasible, Limits
@@ -57,6 +58,7 @@ __all__ = [
     "ChoicePath",
     "Conv",
     "Count",
+    "Cuts",
     "DepthwiseSeparable",
     "Edge",
     "ElasticNorm",
@@ -82,6 +84,7 @@ __all__ = [
     "check_fit",
     "contract",
     "count_with_fvcore",
+    "cutting",
     "did_you_mean",
     "embed",
     "fill",

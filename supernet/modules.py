@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasaug.supernet.activations import activate, linearised
+from nasaug.supernet.cuts import Index, part_of
 from nasaug.supernet.leaves import (
     BoostedLeaf,
     ConvLeaf,
@@ -29,6 +30,8 @@ from nasaug.supernet.leaves import (
 )
 from nasaug.supernet.norms import ElasticNorm, Sliced, first_channels
 from nasaug.supernet.quantised import Bits, rounded_activation, rounded_weight
+
+ALL = slice(None)
 
 
 class ElasticConv(nn.Module):
@@ -55,11 +58,12 @@ class ElasticConv(nn.Module):
             self.transforms[str(kernel)] = nn.Parameter(matrix)
 
     def _weight(self, leaf: ConvLeaf) -> Tensor:
-        weight = _first(self.weight, leaf.out_channels, leaf.in_channels // leaf.groups)
+        first = _first(self.weight, leaf.out_channels, leaf.in_channels // leaf.groups)
         if not self.transforms:
-            return _centre(weight, leaf.kernel)
+            return part_of(self.weight, _centre(self.weight, leaf.kernel, first))
+        weight = part_of(self.weight, first)
         for kernel in range(weight.shape[2] - 2, leaf.kernel - 1, -2):
-            crop = _centre(weight, kernel)
+            crop = weight[_centre(weight, kernel)]
             weight = F.linear(crop.flatten(2), self.transforms[str(kernel)]).view_as(crop)
         return weight
 
@@ -144,8 +148,8 @@ class ElasticLinear(nn.Module):
 
     def sliced(self, leaf: LinearLeaf) -> Sliced:
         whole = self.weight.shape[1] == leaf.in_channels
-        weight = self.weight if whole else self.weight[:, : leaf.in_channels]
-        return {"weight": weight, "bias": self.bias}
+        index = () if whole else (ALL, slice(leaf.in_channels))
+        return {"weight": part_of(self.weight, index), "bias": part_of(self.bias, ())}
 
     def forward(self, x: Tensor, leaf: LinearLeaf) -> Tensor:
         s = self.sliced(leaf)
@@ -184,17 +188,19 @@ def _rounded(x: Tensor, weight: Tensor, bits: Bits | None) -> tuple[Tensor, Tens
     return rounded_activation(x, bits.activations), rounded_weight(weight, bits.weights)
 
 
-def _first(weight: Tensor, out: int, inputs: int) -> Tensor:
-    if weight.shape[0] != out:
-        weight = weight[:out]
-    return weight if weight.shape[1] == inputs else weight[:, :inputs]
+def _first(weight: Tensor, out: int, inputs: int) -> Index:
+    if weight.shape[:2] == (out, inputs):
+        return ()
+    return (slice(out), slice(inputs))
 
 
-def _centre(weight: Tensor, kernel: int) -> Tensor:
+def _centre(weight: Tensor, kernel: int, first: Index = ()) -> Index:
+    """The centre of a kernel, of the channels in `first`."""
     if weight.shape[2] == kernel:
-        return weight
+        return first
     start = (weight.shape[2] - kernel) // 2
-    return weight[:, :, start : start + kernel, start : start + kernel]
+    square = slice(start, start + kernel)
+    return (*(first or (ALL, ALL)), square, square)
 
 
 def _plain(inputs: int, outputs: int) -> ConvLeaf:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nasaug.supernet.cuts import part_of
 from nasaug.supernet.synchronised import has_other_workers, normalise_over_workers
 
 Sliced = dict[str, Tensor]
@@ -42,17 +43,18 @@ class ElasticNorm(nn.Module):
         return {name: first_channels(tensor, channels) for name, tensor in tensors.items()}
 
     def forward(self, x: Tensor, channels: int) -> Tensor:
-        s = self.sliced(channels)
+        weight = first_channels(self.weight, channels)
+        bias = first_channels(self.bias, channels)
         if self.training and self.momentum is None:
             if self.synchronised and has_other_workers():
-                return normalise_over_workers(x, s["weight"], s["bias"], self.EPS)
-            return F.batch_norm(x, None, None, s["weight"], s["bias"], True, 0.0, self.EPS)
+                return normalise_over_workers(x, weight, bias, self.EPS)
+            return F.batch_norm(x, None, None, weight, bias, True, 0.0, self.EPS)
         return F.batch_norm(
             x,
-            s["running_mean"],
-            s["running_var"],
-            s["weight"],
-            s["bias"],
+            first_channels(self.running_mean, channels),
+            first_channels(self.running_var, channels),
+            weight,
+            bias,
             self.training,
             self.momentum or 0.0,
             self.EPS,
@@ -73,4 +75,4 @@ def synchronise_batch_norm(net: nn.Module, on: bool) -> None:
 
 
 def first_channels(tensor: Tensor, channels: int) -> Tensor:
-    return tensor if tensor.shape[0] == channels else tensor[:channels]
+    return part_of(tensor, () if tensor.shape[0] == channels else (slice(channels),))

@@ -16,6 +16,7 @@ from nasaug.training.loaders import (
     calibration_batches,
     evaluation_batches,
     training_batches,
+    training_sample,
 )
 from nasaug.training.metrics import AtK, Judgement, judge
 from nasaug.training.monitor import Losses, TrainingFailed
@@ -97,6 +98,7 @@ __all__ = [
     "soft_labels",
     "total_steps",
     "training_batches",
+    "training_sample",
     "ways_shown",
     "write_atomically",
     "write_json",

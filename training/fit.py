@@ -17,13 +17,14 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from nasaug.supernet import Network, synchronise_batch_norm
+from nasaug.supernet import Cuts, Network, synchronise_batch_norm
 from nasaug.training.checkpoint import load_newest_checkpoint, save_checkpoint
 from nasaug.training.distributed import ALONE, Workers, check_agreement, explained, wait_for_all
 from nasaug.training.evaluate import Batch
 from nasaug.training.gradients import Gradients
 from nasaug.training.monitor import Losses, Monitor
 from nasaug.training.recipe import Recipe, check_batch, learning_rate, total_steps
+from nasaug.training.replays import Replays
 from nasaug.training.run import RunFolder
 from nasaug.training.state import State
 from nasaug.training.weights import Net, Weights
@@ -88,10 +89,11 @@ def fit(
     done = _restore(run, weights, monitor, plan) if resume else _begin(run)
     check_agreement(done, group, device)
     run.forget_metrics_after(done)
-    gradients = Gradients(net)
+    gradients, replays, cuts = Gradients(net), _replays(recipe, device, group), Cuts()
     for parts in _from_step(batches, recipe.accumulate, epoch_steps, done, steps):
         rate = learning_rate(recipe, done, epoch_steps, group.size)
         state = State(recipe, done, steps, epoch_steps, seed, autocast, weights.companions, group)
+        state.gradients, state.replays, state.cuts = gradients, replays, cuts
         values, shown = _gradients_of(net, step, parts, state, gradients)
         monitor.macs += state.macs * group.size
         gradients.merge()
@@ -129,14 +131,15 @@ def _gradients_of(
     Returns what was measured, and the images if there is one part, else whether all were finite.
     """
     gradients.clear()
-    state.gradients = gradients
     dtype = next(net.parameters()).dtype
     values: dict[str, Tensor] = {}
     finite = []
     with explained(state.group):
         for part, batch in enumerate(parts):
             state = state.begin(part)
-            _add(values, step(net, batch, state), state.observed, dtype)
+            losses = step(net, batch, state)
+            state.settle()
+            _add(values, losses, state.observed, dtype)
             shown = batch[0]
             if state.recipe.accumulate > 1:
                 finite.append(torch.isfinite(shown).all())
@@ -190,6 +193,12 @@ def _autocast(recipe: Recipe, device: torch.device) -> Callable[[], AbstractCont
     if not wanted:
         return nullcontext
     return lambda: torch.autocast(device.type, torch.bfloat16)
+
+
+def _replays(recipe: Recipe, device: torch.device, group: Workers) -> Replays | None:
+    """What several workers exchange within a step is not recorded."""
+    wanted = recipe.graphs != "off" and device.type == "cuda" and group.size == 1
+    return Replays(device) if wanted else None
 
 
 def _begin(run: RunFolder) -> int:

@@ -23,6 +23,9 @@ from nasaug.training.policies import Mixing, by_itself, image_policy
 from nasaug.training.views import View
 
 LUMA = (0.299, 0.587, 0.114)
+# Images of a batch that is only looked at. A GPU spends its time on launches where they are small.
+EVALUATED, EVALUATED_SMALL = 128, 1024
+SMALL = 64
 
 
 class ArrayBatches:
@@ -36,6 +39,7 @@ class ArrayBatches:
         self._data, self._view = data, view
         self._policy = image_policy(view) if order.augments else None
         self._mixing = Mixing(view, len(data.classes), order.augments)
+        self._mean, self._std = self._normalisation()
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
@@ -62,24 +66,33 @@ class ArrayBatches:
         What is drawn is drawn for the whole global batch, of which these images are a share.
         """
         assert isinstance(self.order, Shuffled)
-        count, _, _, size = images.shape
+        size = images.shape[-1]
         places = self.order.places(self._mixing.leading)
         reach = round(self._view.crop * size)
         offsets, mirrored = self._drawn(epoch, index, reach)
         offsets, mirrored = offsets[:, places], mirrored[places]
+        if reach == 0:
+            moved = torch.where(mirrored[..., None, None].to(images.device), images.flip(3), images)
+        else:
+            moved = self._moved(images, reach, offsets, mirrored)
+        if self._policy is None:
+            return moved
+        seeds = (self.order.draw_seed("policy", epoch, index, place) for place in places.tolist())
+        return by_itself(self._policy, moved, seeds)
+
+    @staticmethod
+    def _moved(images: Tensor, reach: int, offsets: Tensor, mirrored: Tensor) -> Tensor:
+        """Each image moved down and right by `offsets` - `reach` into a frame of zeros."""
+        count, _, _, size = images.shape
         rows = torch.arange(size) + offsets[0]
         columns = torch.arange(size) + offsets[1]
         columns = torch.where(mirrored, columns.flip(1), columns)
         rows, columns = rows.to(images.device), columns.to(images.device)
         padded = F.pad(images, (reach, reach, reach, reach))
         batch = torch.arange(count, device=images.device)
-        moved = padded.permute(0, 2, 3, 1)[
+        return padded.permute(0, 2, 3, 1)[
             batch[:, None, None], rows[:, :, None], columns[:, None, :]
         ].permute(0, 3, 1, 2)
-        if self._policy is None:
-            return moved
-        seeds = (self.order.draw_seed("policy", epoch, index, place) for place in places.tolist())
-        return by_itself(self._policy, moved, seeds)
 
     @property
     def mirrors(self) -> bool:
@@ -105,18 +118,30 @@ class ArrayBatches:
     def _shown(self, images: Tensor) -> Tensor:
         """uint8 (N, C, H, W) as the network reads them: scaled, resized, normalised."""
         x = images.float().div_(255.0)
-        mean, std = torch.tensor(self._data.mean), torch.tensor(self._data.std)
-        if x.shape[1] == 3 and self._view.in_channels == 1:
-            luma = torch.tensor(LUMA)
-            x = (x * luma.to(x.device)[:, None, None]).sum(1, keepdim=True)
-            mean, std = (mean * luma).sum(0, keepdim=True), (std * luma).sum(0, keepdim=True)
+        if self._grey:
+            luma = torch.tensor(LUMA, device=x.device)
+            x = (x * luma[:, None, None]).sum(1, keepdim=True)
         size = self._view.resolution
         if x.shape[-1] != size:
             shrinks = size < x.shape[-1]
             x = F.interpolate(x, (size, size), mode="bilinear", antialias=shrinks)
-        x = (x - mean.to(x.device)[:, None, None]) / std.to(x.device)[:, None, None]
+        x = (x - self._mean) / self._std
         x = x.expand(-1, self._view.in_channels, -1, -1)
         return x.contiguous(memory_format=torch.channels_last)
+
+    @property
+    def _grey(self) -> bool:
+        """Whether coloured images are shown to a network of one channel."""
+        return self._images.shape[1] == 3 and self._view.in_channels == 1
+
+    def _normalisation(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation as the network reads images, (channels, 1, 1)."""
+        mean, std = torch.tensor(self._data.mean), torch.tensor(self._data.std)
+        if self._grey:
+            luma = torch.tensor(LUMA)
+            mean, std = (mean * luma).sum(0, keepdim=True), (std * luma).sum(0, keepdim=True)
+        device = self._view.device
+        return mean.to(device)[:, None, None], std.to(device)[:, None, None]
 
 
 class FileBatches:
@@ -168,21 +193,39 @@ def training_batches(
     return _batches(data, data.train, view, Shuffled(len(data.train), batch_size, seed, group))
 
 
-def evaluation_batches(data: Dataset, part: Part, view: View, batch_size: int = 128) -> Batches:
+def evaluation_batches(
+    data: Dataset, part: Part, view: View, batch_size: int | None = None
+) -> Batches:
     """All images of a part in order, not augmented."""
+    if batch_size is None:
+        many = view.device.type == "cuda" and view.resolution <= SMALL
+        batch_size = EVALUATED_SMALL if many else EVALUATED
     return _batches(data, part, view, InOrder(len(part), batch_size))
 
 
-def calibration_batches(data: Dataset, view: View, images: int, batch_size: int = 128) -> Batches:
+def calibration_batches(
+    data: Dataset, view: View, images: int, batch_size: int = EVALUATED
+) -> Batches:
     """A fixed random subset of the training part, not augmented: for batch-norm statistics.
 
     The last batch is left out if it is smaller than the others (unless it is the only one).
     """
+    batch_size = min(batch_size, images, len(data.train))
+    return evaluation_batches(data, _subset(data, images, batch_size), view, batch_size)
+
+
+def training_sample(data: Dataset, view: View, images: int) -> Batches:
+    """About as many training images, the same every time, not augmented: to be judged on."""
+    return evaluation_batches(data, _subset(data, images, EVALUATED), view)
+
+
+def _subset(data: Dataset, images: int, batch_size: int) -> Part:
+    """A fixed random subset of the training part, of whole batches."""
     count = min(images, len(data.train))
     batch_size = min(batch_size, count)
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randperm(len(data.train), generator=generator)[: count - count % batch_size]
-    return evaluation_batches(data, data.train.subset(chosen), view, batch_size)
+    return data.train.subset(chosen)
 
 
 def _batches(data: Dataset, part: Part, view: View, order: Order) -> Batches:

@@ -17,7 +17,9 @@ class Recipe(BaseModel):
 
     `batch_size` and `lr` are per worker and batch; a step takes `accumulate` batches a worker.
     `sync_batch_norm`: the statistics (and the relations between images) of a batch are over all
-    workers. `head_lr_factor`: how many times the others' learning rate the classifier's is.
+    workers. `graphs`: unless it is off, a GPU plays back what is the same in every step (CUDA
+    graphs), rather than be told it anew. `head_lr_factor`: how many times the others' learning rate
+    the classifier's is.
     `resolution` is the training resolution; None means the architecture's own for image files and a
     proxy (see `proxy_resolution`) for small data sets.
     """
@@ -36,6 +38,7 @@ class Recipe(BaseModel):
     clip_norm: float | None = Field(None, gt=0)
     ema: float | None = Field(None, gt=0, lt=1)
     amp: Literal["auto", "off", "bf16"] = "auto"
+    graphs: Literal["off"] | None = None
     accumulate: int = Field(1, ge=1, le=65_536)
     sync_batch_norm: bool = True
     bn_images: int = Field(2048, ge=2, le=1_000_000)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nasaug.supernet import Architecture, Network, Noise, Output, macs_at
+from nasaug.supernet import Architecture, Cuts, Network, Noise, Output, cutting, macs_at
 from nasaug.training.distributed import ALONE, Workers
 from nasaug.training.gradients import Gradients
 from nasaug.training.recipe import Recipe
+from nasaug.training.replays import Replays
 
 
 @dataclass
@@ -34,6 +35,8 @@ class State:
     group: Workers = ALONE
     part: int = 0
     gradients: Gradients | None = None
+    replays: Replays | None = None
+    cuts: Cuts | None = None
     rng: random.Random = field(init=False)
     observed: dict[str, Tensor] = field(init=False, default_factory=dict)
     macs: int = field(init=False, default=0)
@@ -45,6 +48,8 @@ class State:
     def begin(self, part: int) -> State:
         """This state, for the `part`-th batch of the step: as fresh, but for the MACs so far."""
         self.part, self.observed, self._passes = part, {}, 0
+        if self.cuts is not None:
+            self.cuts.clear()
         self.rng = random.Random(f"{self.seed}/step/{self.step}")
         return self
 
@@ -75,11 +80,31 @@ class State:
     ) -> Output:
         """One pass, in the run's precision: logits (N, classes) and embedding (N, width)."""
         self.macs += macs_at(net.arch if sub is None else sub, images.shape[-1]) * len(images)
-        with self.autocast():
+        with self.autocast(), cutting(self.cuts):
             if noise is None or noise.silent:
                 return net.outputs(images, sub)
             with self._seeded(images.device):
                 return net.outputs(images, sub, noise)
+
+    def repeated(
+        self, key: Hashable, work: Callable[..., tuple[Tensor, ...]], *inputs: Tensor
+    ) -> tuple[Tensor, ...]:
+        """`work(*inputs)`, played back from a recording where the run makes them. It may pass
+        images and go backward; nothing in it may depend on the step (see `Replays`)."""
+        if self.replays is None:
+            return work(*inputs)
+
+        def whole(*inputs: Tensor) -> tuple[Tensor, ...]:
+            outputs = work(*inputs)
+            self.settle()
+            return outputs
+
+        return self.replays(key, whole, inputs, self)
+
+    def settle(self) -> None:
+        """Have the gradients of all backward passes so far in those of the parameters."""
+        if self.cuts is not None:
+            self.cuts.settle()
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The recipe's loss: cross entropy with label smoothing.
@@ -95,11 +120,19 @@ class State:
 
     def auxiliary(self) -> AbstractContextManager[None]:
         """Backward passes inside must not oppose those outside (see `Gradients`)."""
-        return nullcontext() if self.gradients is None else self.gradients.auxiliary()
+        return nullcontext() if self.gradients is None else self._auxiliary(self.gradients)
+
+    @contextmanager
+    def _auxiliary(self, gradients: Gradients) -> Iterator[None]:
+        self.settle()
+        with gradients.auxiliary():
+            yield
+            self.settle()
 
     def gradient_sets(self) -> list[dict[str, Tensor]]:
         """By parameter name, live: the base set, and under gradient surgery the auxiliary one."""
         assert self.gradients is not None
+        self.settle()
         return self.gradients.sets()
 
     @contextmanager

@@ -294,7 +294,7 @@ def test_training_learns(
     fit(make_network(micro), plain_step, batches, recipe, run)
     losses = [row["loss_target"] for row in run.metrics()]
     assert losses == sorted(losses, reverse=True)
-    assert losses[-1] < 0.6 * math.log(10)
+    assert losses[-1] < 0.7 * math.log(10)
 
 
 def test_a_run_is_resumed_as_it_was_begun(
