@@ -12,6 +12,7 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nasaug
 
@@ -84,7 +85,17 @@ def syntax(text: str) -> str:
             continue
         if ast.get_docstring(node) is not None:
             del node.body[0]
-    return ast.dump(tree)
+    return repr(_plain(tree))
+
+
+def _plain(node: Any) -> Any:
+    """A tree without what is empty: releases of Python differ in which empty fields there are."""
+    if isinstance(node, ast.AST):
+        fields = [(name, _plain(value)) for name, value in ast.iter_fields(node)]
+        return type(node).__name__, [one for one in fields if one[1] not in (None, [])]
+    if isinstance(node, list):
+        return [_plain(one) for one in node]
+    return repr(node) if node is not None else None
 
 
 def _origin(name: str) -> str:

@@ -193,6 +193,13 @@ def test_syntax_is_without_comments_and_docstrings() -> None:
     assert syntax(plain) == syntax(told)
     assert syntax(plain) != syntax(plain.replace("1", "2"))
     assert syntax('x = """a"""') != syntax('x = """b"""')
+    assert syntax("return_ = None") != syntax("return_ = 0")
+
+
+def test_syntax_is_without_what_is_empty() -> None:
+    """Which empty fields a tree has depends on the release of Python."""
+    assert "keywords" not in syntax("f()")
+    assert "returns" not in syntax("def f(): return 1")
 
 
 def test_the_version_of_the_code_is_what_it_trains_with(

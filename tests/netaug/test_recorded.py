@@ -1,0 +1,103 @@
+"""Which part of a step is played back where a run makes recordings: what never differs, no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nasaug.netaug import (
+    Augmentation,
+    InPlaceOptions,
+    NetAugOptions,
+    Parts,
+    RelationalOptions,
+    training_step,
+)
+from nasaug.supernet import Architecture, Cuts, Network, Noise
+from nasaug.training import Batch, State
+
+MakeState = Callable[..., State]
+
+
+class Listening:
+    """In place of recordings: remembers under which keys it is asked, and runs the work itself."""
+
+    def __init__(self) -> None:
+        self.keys: list[Hashable] = []
+
+    def __call__(self, key: Hashable, work: Any, inputs: Any, counting: Any) -> tuple[Tensor, ...]:
+        self.keys.append(key)
+        done: tuple[Tensor, ...] = work(*inputs)
+        return done
+
+
+def _asked(parts: Parts, net: Network, batch: Batch, state: State) -> list[Hashable]:
+    listening = Listening()
+    state.replays = listening  # type: ignore[assignment]
+    net.zero_grad(set_to_none=True)
+    training_step(parts)(net, batch, state)
+    return listening.keys
+
+
+def _alone(augmentation: Augmentation) -> Network:
+    target = augmentation.target.canonical()
+    return Network(target, generator=torch.Generator().manual_seed(0)).double().train()
+
+
+def test_a_target_alone(augmentation: Augmentation, batch: Batch, make_state: MakeState) -> None:
+    assert _asked(Parts(), _alone(augmentation), batch, make_state()) == [None]
+    silent = Parts(noise=Noise())
+    assert _asked(silent, _alone(augmentation), batch, make_state()) == [None]
+
+
+def test_noise_is_drawn_anew(
+    augmentation: Augmentation, batch: Batch, make_state: MakeState
+) -> None:
+    parts = Parts(noise=Noise(dropout=0.1))
+    assert _asked(parts, _alone(augmentation), batch, make_state()) == []
+
+
+def test_of_netaug_the_target(
+    net: Network, augmentation: Augmentation, batch: Batch, make_state: MakeState
+) -> None:
+    parts = Parts(augmentation, NetAugOptions(every=2))
+    target: list[Architecture] = [augmentation.target]
+    for step in (1, 2):  # without a helper, and with one
+        assert _asked(parts, net, batch, make_state(step)) == target
+
+
+@pytest.mark.parametrize(
+    "teaching", [{"in_place": InPlaceOptions()}, {"relational": RelationalOptions()}]
+)
+def test_lessons_of_helpers_join_the_target_s(
+    teaching: dict[str, Any],
+    net: Network,
+    augmentation: Augmentation,
+    batch: Batch,
+    make_state: MakeState,
+) -> None:
+    assert _asked(Parts(augmentation, **teaching), net, batch, make_state()) == []
+
+
+def test_the_gradients_are_there_when_it_ends(
+    net: Network, augmentation: Augmentation, batch: Batch, make_state: MakeState
+) -> None:
+    """A recording has to hold all that becomes of a batch."""
+    state = make_state()
+    state.cuts = Cuts()
+    found: list[bool] = []
+
+    class Looking(Listening):
+        def __call__(self, key: Hashable, work: Any, inputs: Any, counting: Any) -> Any:
+            done = super().__call__(key, work, inputs, counting)
+            found.append(net.get_parameter("blocks.0.conv.weight").grad is not None)
+            return done
+
+    state.replays = Looking()  # type: ignore[assignment]
+    net.zero_grad(set_to_none=True)
+    training_step(Parts(augmentation))(net, batch, state)
+    assert found == [True]
