@@ -107,7 +107,7 @@ def _augmented(
     losses = _target(net, batch, state, parts, augmentation.target, soft)
     for _ in range(options.helpers):
         helpers.train(SAMPLING[options.sampling](space, state.rng))
-    return losses | {"helper": helpers.loss}
+    return {**losses, "helper": helpers.loss}
 
 
 def _taught(
