@@ -37,7 +37,7 @@ def seconds(
     device: torch.device,
     barrier: Any = None,
 ) -> float:
-    """Of so many steps, after a warm-up; processes with one `barrier` begin and end together."""
+    """Of so many steps, after a warm-up; processes with one `barrier` begin together."""
     target = load_target(name, num_classes=10, in_channels=1)
     augmentation = Augmentation.by_factors(target, published_factors(name)) if augmented else None
     net = Network(target if augmentation is None else augmentation.largest).to(device)
@@ -53,7 +53,7 @@ def seconds(
         if device.type == "cuda":
             torch.cuda.synchronize()
         if barrier is not None and step == WARM_UP:
-            barrier.wait()
+            barrier.wait(timeout=300)
         begun.append(time.perf_counter())
 
     step = training_step(Parts(augmentation, NetAugOptions()))

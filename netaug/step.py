@@ -160,9 +160,10 @@ def _target(
         return loss.detach(), _top1(out.logits, labels)
 
     inputs = batch if soft is None else (*batch, soft)
-    if parts.noise is None or parts.noise.silent:
+    silent = parts.noise is None or parts.noise.silent
+    if silent and parts.boost is None and not net.rounds:
         loss, top1 = state.repeated(sub, learnt, *inputs)
-    else:  # every step draws noise of its own
+    else:  # noise or a slope of its own, or a rounding that asks for numbers while it computes
         loss, top1 = learnt(*inputs)
     state.observe("top1_target", top1)
     return {"target": loss}

@@ -3,7 +3,8 @@
 Autograd gives the gradient of a slice back as a full tensor of zeros with the slice filled in, and
 adds that to the parameter's: three or four kernels a parameter, which take longer to launch than
 the convolution itself where networks are tiny. Inside `cutting` a slice is a leaf of its own, and
-`Cuts.settle` adds the gradients of all of them to their parameters' by a few kernels in all.
+`Cuts.settle` adds their gradients to the parameters': one kernel for a slice with gaps (of input
+channels, or of a kernel's centre), a few for all others together.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Cuts:
                     if parameter.grad is None:
                         parameter.grad = torch.zeros_like(parameter)
                     whole = parameter.grad
-                    together.add(whole, whole[index] if index else whole, part.grad)
+                    together.add(parameter, whole[index] if index else whole, part.grad)
                     part.grad = None
             together.flush()
 
@@ -52,29 +53,29 @@ class Cuts:
 
 
 class _Sums:
-    """Additions that are done together. Of one tensor they are done in their order, one at a time:
-    a GPU works on all that it is given at once."""
+    """Additions that are done together. Of one parameter they are done in their order, one at a
+    time: a GPU works on all that it is given at once."""
 
     def __init__(self) -> None:
-        self._wholes: set[int] = set()
+        self._parameters: set[int] = set()
         self._sums: list[Tensor] = []
         self._terms: list[Tensor] = []
 
-    def add(self, whole: Tensor, part: Tensor, term: Tensor) -> None:
-        """Of `term` to `part`, which is a view of `whole`."""
-        if id(whole) in self._wholes:
+    def add(self, parameter: nn.Parameter, part: Tensor, term: Tensor) -> None:
+        """Of `term` to `part`, which is a part of the parameter's gradient."""
+        if id(parameter) in self._parameters:
             self.flush()
         if part.stride() != term.stride() or not _is_dense(part):
             part.add_(term)
             return
-        self._wholes.add(id(whole))
+        self._parameters.add(id(parameter))
         self._sums.append(part)
         self._terms.append(term)
 
     def flush(self) -> None:
         if self._sums:
             torch._foreach_add_(self._sums, self._terms)
-        self._wholes, self._sums, self._terms = set(), [], []
+        self._parameters, self._sums, self._terms = set(), [], []
 
 
 def part_of(tensor: Tensor, index: Index) -> Tensor:

@@ -97,6 +97,7 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.arch = arch
+        self.rounds = False
         self._with_own_norms: Architecture | None = None
         widths = arch.widths_in
         self.blocks = nn.ModuleList(
@@ -215,6 +216,7 @@ class Network(nn.Module):
     def round_to(self, bits: Bits | None) -> None:
         """Have every sub-network compute with numbers as coarse as those of its int8 version; None
         ends it. An export, and what a checkpoint keeps, knows nothing of it."""
+        self.rounds = bits is not None
         for module in self.modules():
             if isinstance(module, Block | ElasticConv | ElasticLinear):
                 module.bits = bits

@@ -71,7 +71,9 @@ class ArrayBatches:
         reach = round(self._view.crop * size)
         offsets, mirrored = self._drawn(epoch, index, reach)
         offsets, mirrored = offsets[:, places], mirrored[places]
-        if reach == 0:
+        if reach == 0 and not self._view.flip:
+            moved = images
+        elif reach == 0:
             moved = torch.where(mirrored[..., None, None].to(images.device), images.flip(3), images)
         else:
             moved = self._moved(images, reach, offsets, mirrored)

@@ -78,7 +78,10 @@ class State:
         sub: Architecture | None = None,
         noise: Noise | None = None,
     ) -> Output:
-        """One pass, in the run's precision: logits (N, classes) and embedding (N, width)."""
+        """One pass, in the run's precision: logits (N, classes) and embedding (N, width).
+
+        What a backward pass leaves is in the parameters' `grad` after `settle`, or the step's end.
+        """
         self.macs += macs_at(net.arch if sub is None else sub, images.shape[-1]) * len(images)
         with self.autocast(), cutting(self.cuts):
             if noise is None or noise.silent:

@@ -38,6 +38,7 @@ METHODS: dict[str, Sequence[str]] = {
     "netdistiller": ("--method=netdistiller", "--largest=published"),
     "netbooster": ("--method=netbooster",),
     "pruning": ("--method=pruning",),
+    "qat": ("--method=qat",),
     "noise": ("--method=baseline", "--set=regularise.dropout=0.1"),
     "mixup": ("--method=baseline", "--set=data.mixup=0.2"),
     "accumulated": ("--method=baseline", "--set=train.accumulate=2"),

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 import torch
@@ -28,6 +28,8 @@ from nasaug.training import (
     plain_step,
     training_batches,
 )
+from nasaug.training.distributed import ALONE, Workers
+from nasaug.training.fit import _replays
 from nasaug.training.recipe import learning_rate
 
 Weights = dict[str, Tensor]
@@ -322,3 +324,31 @@ def test_batches_of_a_step_are_taken_one_at_a_time(
     recipe = RECIPE.model_copy(update={"accumulate": len(batches), "epochs": 1})
     fit(make_network(micro), step, batches, recipe, run)
     assert len(alive) >= 2 * len(batches) and max(alive) <= 2
+
+
+@pytest.mark.parametrize(
+    ("graphs", "device", "group"),
+    [
+        ("off", "cuda", ALONE),
+        (None, "cpu", ALONE),
+        (None, "cuda", Workers(rank=0, size=2)),
+    ],
+)
+def test_recordings_are_of_one_worker_on_a_gpu(
+    graphs: Literal["off"] | None, device: str, group: Workers
+) -> None:
+    assert _replays(Recipe(graphs=graphs), torch.device(device), group) is None
+
+
+def test_a_step_inside_fit_has_cuts(
+    clothes: Dataset, make_network: MakeNetwork, micro: Architecture, run: RunFolder
+) -> None:
+    seen: list[bool] = []
+
+    def step(net: Network, batch: Batch, state: State) -> Losses:
+        seen.append(state.cuts is not None)
+        return plain_step(net, batch, state)
+
+    batches = training_batches(clothes, View(28, 1), 240, seed=0)
+    fit(make_network(micro), step, batches, Recipe(epochs=1, batch_size=240), run)
+    assert all(seen) and seen
