@@ -161,9 +161,9 @@ def _target(
 
     inputs = batch if soft is None else (*batch, soft)
     silent = parts.noise is None or parts.noise.silent
-    if silent and parts.boost is None and not net.rounds:
+    if silent and parts.boost is None:
         loss, top1 = state.repeated(sub, learnt, *inputs)
-    else:  # noise or a slope of its own, or a rounding that asks for numbers while it computes
+    else:  # noise or a slope of its own
         loss, top1 = learnt(*inputs)
     state.observe("top1_target", top1)
     return {"target": loss}

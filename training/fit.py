@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nasaug.supernet import Cuts, Network, synchronise_batch_norm
 from nasaug.training.checkpoint import load_newest_checkpoint, save_checkpoint
@@ -89,7 +89,7 @@ def fit(
     done = _restore(run, weights, monitor, plan) if resume else _begin(run)
     check_agreement(done, group, device)
     run.forget_metrics_after(done)
-    gradients, replays, cuts = Gradients(net), _replays(recipe, device, group), Cuts()
+    gradients, replays, cuts = Gradients(net), _replays(net, recipe, device, group), Cuts()
     for parts in _from_step(batches, recipe.accumulate, epoch_steps, done, steps):
         rate = learning_rate(recipe, done, epoch_steps, group.size)
         state = State(recipe, done, steps, epoch_steps, seed, autocast, weights.companions, group)
@@ -195,9 +195,13 @@ def _autocast(recipe: Recipe, device: torch.device) -> Callable[[], AbstractCont
     return lambda: torch.autocast(device.type, torch.bfloat16)
 
 
-def _replays(recipe: Recipe, device: torch.device, group: Workers) -> Replays | None:
-    """What several workers exchange within a step is not recorded."""
-    wanted = recipe.graphs != "off" and device.type == "cuda" and group.size == 1
+def _replays(
+    net: nn.Module, recipe: Recipe, device: torch.device, group: Workers
+) -> Replays | None:
+    """What several workers exchange within a step is not recorded, nor is rounding, which reads
+    numbers while it computes."""
+    rounds = isinstance(net, Network) and net.rounds
+    wanted = recipe.graphs != "off" and device.type == "cuda" and group.size == 1 and not rounds
     return Replays(device) if wanted else None
 
 

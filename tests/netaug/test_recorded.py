@@ -18,7 +18,7 @@ from nasaug.netaug import (
     RelationalOptions,
     training_step,
 )
-from nasaug.supernet import Architecture, Bits, Cuts, Network, Noise, boost
+from nasaug.supernet import Architecture, Cuts, Network, Noise, boost
 from nasaug.training import Batch, State
 
 MakeState = Callable[..., State]
@@ -62,17 +62,13 @@ def test_noise_is_drawn_anew(
     assert _asked(parts, _alone(augmentation), batch, make_state()) == []
 
 
-def test_what_is_boosted_or_rounds_is_launched(
+def test_what_is_boosted_is_launched(
     augmentation: Augmentation, batch: Batch, make_state: MakeState
 ) -> None:
-    """A slope changes every few steps; rounding reads numbers, which a recording cannot."""
-    net = _alone(augmentation)
-    boosted = Network(boost(net.arch), generator=torch.Generator().manual_seed(0)).double()
+    """Its slope changes every few steps."""
+    arch = boost(augmentation.target.canonical())
+    boosted = Network(arch, generator=torch.Generator().manual_seed(0)).double()
     assert _asked(Parts(boost=BoostOptions()), boosted, batch, make_state()) == []
-    net.round_to(Bits())
-    assert _asked(Parts(), net, batch, make_state()) == []
-    net.round_to(None)
-    assert _asked(Parts(), net, batch, make_state()) == [None]
 
 
 def test_of_netaug_the_target(

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nasaug.supernet import Architecture, Network, SearchSpace, sort_channels
+from nasaug.supernet import Architecture, Bits, Network, SearchSpace, sort_channels
 from nasaug.training import (
     Batch,
     Batches,
@@ -327,17 +327,26 @@ def test_batches_of_a_step_are_taken_one_at_a_time(
 
 
 @pytest.mark.parametrize(
-    ("graphs", "device", "group"),
+    ("graphs", "device", "group", "bits"),
     [
-        ("off", "cuda", ALONE),
-        (None, "cpu", ALONE),
-        (None, "cuda", Workers(rank=0, size=2)),
+        ("off", "cuda", ALONE, None),
+        (None, "cpu", ALONE, None),
+        (None, "cuda", Workers(rank=0, size=2), None),
+        (None, "cuda", ALONE, Bits()),
     ],
 )
 def test_recordings_are_of_one_worker_on_a_gpu(
-    graphs: Literal["off"] | None, device: str, group: Workers
+    graphs: Literal["off"] | None,
+    device: str,
+    group: Workers,
+    bits: Bits | None,
+    make_network: MakeNetwork,
+    micro: Architecture,
 ) -> None:
-    assert _replays(Recipe(graphs=graphs), torch.device(device), group) is None
+    """And of a network that does not round."""
+    net = make_network(micro)
+    net.round_to(bits)
+    assert _replays(net, Recipe(graphs=graphs), torch.device(device), group) is None
 
 
 def test_a_step_inside_fit_has_cuts(
