@@ -97,7 +97,6 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.arch = arch
-        self.rounds = False
         self._with_own_norms: Architecture | None = None
         widths = arch.widths_in
         self.blocks = nn.ModuleList(
@@ -216,10 +215,14 @@ class Network(nn.Module):
     def round_to(self, bits: Bits | None) -> None:
         """Have every sub-network compute with numbers as coarse as those of its int8 version; None
         ends it. An export, and what a checkpoint keeps, knows nothing of it."""
-        self.rounds = bits is not None
         for module in self.modules():
             if isinstance(module, Block | ElasticConv | ElasticLinear):
                 module.bits = bits
+
+    @property
+    def rounds(self) -> bool:
+        """Whether it computes with coarse numbers; see `round_to`."""
+        return any(getattr(module, "bits", None) is not None for module in self.modules())
 
     def _plan(self, sub: Architecture | None) -> tuple[PlannedRow, ...]:
         sub = self.arch if sub is None else sub

@@ -39,6 +39,7 @@ class ArrayBatches:
         self._data, self._view = data, view
         self._policy = image_policy(view) if order.augments else None
         self._mixing = Mixing(view, len(data.classes), order.augments)
+        self._luma = torch.tensor(LUMA, device=view.device)[:, None, None]
         self._mean, self._std = self._normalisation()
 
     def __len__(self) -> int:
@@ -121,8 +122,7 @@ class ArrayBatches:
         """uint8 (N, C, H, W) as the network reads them: scaled, resized, normalised."""
         x = images.float().div_(255.0)
         if self._grey:
-            luma = torch.tensor(LUMA, device=x.device)
-            x = (x * luma[:, None, None]).sum(1, keepdim=True)
+            x = (x * self._luma).sum(1, keepdim=True)
         size = self._view.resolution
         if x.shape[-1] != size:
             shrinks = size < x.shape[-1]
@@ -138,12 +138,14 @@ class ArrayBatches:
 
     def _normalisation(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation as the network reads images, (channels, 1, 1)."""
-        mean, std = torch.tensor(self._data.mean), torch.tensor(self._data.std)
-        if self._grey:
-            luma = torch.tensor(LUMA)
-            mean, std = (mean * luma).sum(0, keepdim=True), (std * luma).sum(0, keepdim=True)
         device = self._view.device
-        return mean.to(device)[:, None, None], std.to(device)[:, None, None]
+        mean, std = (
+            torch.tensor(values, device=device)[:, None, None]
+            for values in (self._data.mean, self._data.std)
+        )
+        if self._grey:
+            mean, std = ((values * self._luma).sum(0, keepdim=True) for values in (mean, std))
+        return mean, std
 
 
 class FileBatches:
