@@ -13,6 +13,7 @@ option; with none the target is trained alone. NetDistiller and the other named 
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -106,7 +107,7 @@ def _augmented(
         return _taught(net, batch, state, parts, augmentation.target, space, helpers, soft)
     losses = _target(net, batch, state, parts, augmentation.target, soft)
     for _ in range(options.helpers):
-        helpers.train(SAMPLING[options.sampling](space, state.rng))
+        helpers.learn(SAMPLING[options.sampling](space, state.rng))
     return {**losses, "helper": helpers.loss}
 
 
@@ -130,7 +131,7 @@ def _taught(
     losses = {"target": loss.detach()}
     target = Output(*(values[: helpers.images] for values in target))
     for _ in range(options.helpers):
-        helper = helpers.train(SAMPLING[options.sampling](space, state.rng))
+        helper = helpers.teach(SAMPLING[options.sampling](space, state.rng))
         if parts.in_place is not None:
             lesson = _in_place(target.logits, helper.logits, parts.in_place) / options.helpers
             losses["in_place"] = losses.get("in_place", 0) + lesson.detach()
@@ -160,8 +161,7 @@ def _target(
         return loss.detach(), _top1(out.logits, labels)
 
     inputs = batch if soft is None else (*batch, soft)
-    silent = parts.noise is None or parts.noise.silent
-    if silent and parts.boost is None:
+    if _silent(parts) and parts.boost is None:
         loss, top1 = state.repeated(sub, learnt, *inputs)
     else:  # noise or a slope of its own
         loss, top1 = learnt(*inputs)
@@ -199,17 +199,45 @@ class _Helpers:
         share = 1 if options.mixing in ("sum", "anneal") else 1 / options.helpers
         return options.alpha * share * (left if options.mixing == "anneal" else 1.0)
 
-    def train(self, helper: Architecture) -> Output:
+    def learn(self, helper: Architecture) -> None:
+        """One helper on the labels, forward and backward, of which nothing else is needed."""
+        state, surgery = self._state, self._options.mixing == "surgery"
+
+        def learnt(
+            sub: Architecture,
+            images: Tensor,
+            labels: Tensor,
+            scale: Tensor,
+            soft: Tensor | None = None,
+        ) -> tuple[Tensor, ...]:
+            out, loss = self._pass(sub, images, labels, soft)
+            (scale * loss).backward()
+            return loss.detach(), _top1(out.logits, labels)
+
+        images, labels = self._batch
+        scale = torch.full((), self._scale, dtype=images.dtype, device=images.device)
+        inputs = (images, labels, scale, *([] if self._soft is None else [self._soft]))
+        with state.auxiliary() if surgery else nullcontext():
+            if _silent(self._parts):
+                loss, top1 = state.repeated_as(self._net, helper, learnt, *inputs)
+            else:
+                loss, top1 = learnt(helper, *inputs)
+        self._observe(loss, top1)
+
+    def teach(self, helper: Architecture) -> Output:
         """One helper on the labels: forward and, unless its graph is needed again, backward."""
-        out, loss = self._pass(helper)
-        self.loss = self.loss + loss.detach() / self._options.helpers
+        out, loss = self._pass(helper, *self._batch, self._soft)
         relational = self._parts.relational
         kept = relational is not None and relational.attached
         self._backward(self._scale * loss, kept and self._options.sampling == "largest")
-        self._top1.append(_top1(out.logits, self._batch[1]))
-        self._state.observe("top1_helper", torch.stack(self._top1).mean())
+        self._observe(loss.detach(), _top1(out.logits, self._batch[1]))
         self._last = out
         return out
+
+    def _observe(self, loss: Tensor, top1: Tensor) -> None:
+        self.loss = self.loss + loss / self._options.helpers
+        self._top1.append(top1)
+        self._state.observe("top1_helper", torch.stack(self._top1).mean())
 
     def teacher(self, largest: Architecture) -> Tensor:
         """The largest network's embedding: that of its own pass where it is the helper anyway."""
@@ -220,16 +248,17 @@ class _Helpers:
             embedding = self._last.embedding
         else:
             with torch.set_grad_enabled(relational.attached or relational.teacher_loss):
-                out, loss = self._pass(largest)
+                out, loss = self._pass(largest, *self._batch, self._soft)
             embedding = out.embedding
             if relational.teacher_loss:
                 self._backward(self._scale * loss, relational.attached)
         return embedding if relational.attached else embedding.detach()
 
-    def _pass(self, helper: Architecture) -> tuple[Output, Tensor]:
-        images, labels = self._batch
+    def _pass(
+        self, helper: Architecture, images: Tensor, labels: Tensor, soft: Tensor | None
+    ) -> tuple[Output, Tensor]:
         out = self._state.outputs(self._net, images, helper, self._parts.noise)
-        return out, _hard_and_soft(out.logits, labels, self._soft, self._parts.distill, self._state)
+        return out, _hard_and_soft(out.logits, labels, soft, self._parts.distill, self._state)
 
     def _backward(self, loss: Tensor, kept: bool) -> None:
         if self._options.mixing == "surgery":
@@ -279,6 +308,10 @@ def _relational(
 
 def _boosted(net: Network, boost: BoostOptions | None, state: State) -> Architecture | None:
     return None if boost is None else at_slope(net.arch, boost.slope(state.progress))
+
+
+def _silent(parts: Parts) -> bool:
+    return parts.noise is None or parts.noise.silent
 
 
 def _top1(logits: Tensor, labels: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from nasaug.supernet.architecture import Architecture, embed
 from nasaug.supernet.boosting import at_slope, boost, contract, is_boosted
+from nasaug.supernet.channel_masks import ChannelMasks, maskable
 from nasaug.supernet.channels import round_channels
 from nasaug.supernet.choices import Value
 from nasaug.supernet.costs import (
@@ -55,6 +56,7 @@ __all__ = [
     "Architecture",
     "Bits",
     "Bottleneck",
+    "ChannelMasks",
     "ChoicePath",
     "Conv",
     "Count",
@@ -98,6 +100,7 @@ __all__ = [
     "load_torchvision",
     "macs",
     "macs_at",
+    "maskable",
     "params",
     "peak_memory",
     "published_classes",

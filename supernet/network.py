@@ -121,7 +121,7 @@ class Network(nn.Module):
     ) -> Output:
         """As a call, with what the classifier read: one pass for whoever needs both."""
         noise = self._heard(noise)
-        plan = self._plan(sub)
+        plan = self.plan(sub)
         features = self._run(x, plan, 0, len(plan) - 1, noise)
         read = features if noise is None else drop_features(features, noise.dropout)
         return Output(self._run(read, plan, len(plan) - 1, len(plan)), features.flatten(1))
@@ -130,7 +130,7 @@ class Network(nn.Module):
         self, x: Tensor, sub: Architecture | None = None, noise: Noise | None = None
     ) -> Tensor:
         """x (N, in_channels, H, W) -> what the classifier reads, (N, width, 1, 1)."""
-        plan = self._plan(sub)
+        plan = self.plan(sub)
         return self._run(x, plan, 0, len(plan) - 1, self._heard(noise))
 
     def feature_maps(
@@ -141,7 +141,7 @@ class Network(nn.Module):
         `rows` are indices of this network's own rows, in ascending order; after one that `sub`
         lacks the features are as before it. No row behind the last of them is run.
         """
-        plan, maps, start = self._plan(sub), [], 0
+        plan, maps, start = self.plan(sub), [], 0
         for row in rows:
             x = self._run(x, plan, start, row + 1)
             maps.append(x)
@@ -179,7 +179,7 @@ class Network(nn.Module):
     def _pairs(self, small: Network, sub: Architecture) -> Iterator[tuple[Tensor, Tensor]]:
         """The part of every tensor that `sub` uses, and the tensor of `small` that it is there."""
         present = iter(small.blocks)
-        for block, row in zip(self.blocks, self._plan(sub), strict=True):
+        for block, row in zip(self.blocks, self.plan(sub), strict=True):
             if row.absent:
                 continue
             other = next(present)
@@ -199,7 +199,7 @@ class Network(nn.Module):
         """
         if target == self.arch:
             raise ValueError(f"{target.name} is the whole network: its norms are its own")
-        self._plan(target)
+        self.plan(target)
         self._with_own_norms = target
         for module in self.modules():
             if isinstance(module, ElasticConv) and module.norm is not None:
@@ -224,7 +224,8 @@ class Network(nn.Module):
         """Whether it computes with coarse numbers; see `round_to`."""
         return any(getattr(module, "bits", None) is not None for module in self.modules())
 
-    def _plan(self, sub: Architecture | None) -> tuple[PlannedRow, ...]:
+    def plan(self, sub: Architecture | None = None) -> tuple[PlannedRow, ...]:
+        """What a sub-network asks of each block. Raises: ValueError if it is not inside."""
         sub = self.arch if sub is None else sub
         return _plan_rows(_ByRows(sub), _ByRows(self.arch), sub == self._with_own_norms)
 

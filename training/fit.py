@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from nasaug.supernet import Cuts, Network, synchronise_batch_norm
+from nasaug.supernet import ChannelMasks, Cuts, Network, maskable, synchronise_batch_norm
 from nasaug.training.checkpoint import load_newest_checkpoint, save_checkpoint
 from nasaug.training.distributed import ALONE, Workers, check_agreement, explained, wait_for_all
 from nasaug.training.evaluate import Batch
@@ -90,10 +90,11 @@ def fit(
     check_agreement(done, group, device)
     run.forget_metrics_after(done)
     gradients, replays, cuts = Gradients(net), _replays(net, recipe, device, group), Cuts()
+    masks = None if replays is None else _masks(net)
     for parts in _from_step(batches, recipe.accumulate, epoch_steps, done, steps):
         rate = learning_rate(recipe, done, epoch_steps, group.size)
         state = State(recipe, done, steps, epoch_steps, seed, autocast, weights.companions, group)
-        state.gradients, state.replays, state.cuts = gradients, replays, cuts
+        state.gradients, state.replays, state.cuts, state.masks = gradients, replays, cuts, masks
         values, shown = _gradients_of(net, step, parts, state, gradients)
         monitor.macs += state.macs * group.size
         gradients.merge()
@@ -203,6 +204,10 @@ def _replays(
     rounds = isinstance(net, Network) and net.rounds
     wanted = recipe.graphs != "off" and device.type == "cuda" and group.size == 1 and not rounds
     return Replays(device) if wanted else None
+
+
+def _masks(net: nn.Module) -> ChannelMasks | None:
+    return ChannelMasks(net) if isinstance(net, Network) and maskable(net) else None
 
 
 def _begin(run: RunFolder) -> int:

@@ -8,6 +8,7 @@ step, in their order.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Protocol
@@ -47,23 +48,19 @@ class Replays:
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)
-        self._last: Hashable = None
-        self._steps = 0  # that were of the last key
+        self._steps: Counter[Hashable] = Counter()  # of each key, before it was recorded
         self._recordings: dict[Hashable, Recording] = {}
 
     def __call__(
         self, key: Hashable, work: Work, inputs: tuple[Tensor, ...], counting: Counting
     ) -> tuple[Tensor, ...]:
         """`work(*inputs)`, which must launch the same kernels on the same weights and gradients
-        whenever `key` and the inputs' shapes are the same. It returns tensors without a graph.
-
-        What comes once only, such as a network that changes with every step, is never recorded."""
+        whenever `key` and the inputs' shapes are the same. It returns tensors without a graph."""
         key = (key, *((each.shape, each.dtype) for each in inputs))
         recording = self._recordings.get(key)
         if recording is None:
-            self._steps = self._steps + 1 if key == self._last else 1
-            self._last = key
-            if self._steps <= STEPS_BEFORE:
+            self._steps[key] += 1
+            if self._steps[key] <= STEPS_BEFORE:
                 return self._beside(work, inputs)
             recording = self._recordings[key] = self._recorded(work, inputs, counting)
         else:

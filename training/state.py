@@ -11,11 +11,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nasaug.supernet import Architecture, Cuts, Network, Noise, Output, cutting, macs_at
+from nasaug.supernet import (
+    Architecture,
+    ChannelMasks,
+    Cuts,
+    Network,
+    Noise,
+    Output,
+    cutting,
+    macs_at,
+)
 from nasaug.training.distributed import ALONE, Workers
 from nasaug.training.gradients import Gradients
 from nasaug.training.recipe import Recipe
 from nasaug.training.replays import Replays
+
+# MACs of a batch up to which a GPU computes all channels sooner than it is told of some of them.
+MOST_MASKED = 8_000_000_000
 
 
 @dataclass
@@ -37,6 +49,7 @@ class State:
     gradients: Gradients | None = None
     replays: Replays | None = None
     cuts: Cuts | None = None
+    masks: ChannelMasks | None = None
     rng: random.Random = field(init=False)
     observed: dict[str, Tensor] = field(init=False, default_factory=dict)
     macs: int = field(init=False, default=0)
@@ -103,6 +116,31 @@ class State:
             return outputs
 
         return self.replays(key, whole, inputs, self)
+
+    def repeated_as(
+        self,
+        net: Network,
+        sub: Architecture,
+        work: Callable[..., tuple[Tensor, ...]],
+        images: Tensor,
+        *inputs: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """`work(sub, images, *inputs)`, one pass of a sub-network that differs from step to step.
+
+        Where the run masks channels and the batch is a small one, all of them are played back from
+        one recording, of the whole network; MACs are those of `sub`, though more is computed."""
+        masks, before, size = self.masks, self.macs, images.shape[-1]
+        if masks is None or macs_at(net.arch, size) * len(images) > MOST_MASKED:
+            return work(sub, images, *inputs)
+
+        def masked(*inputs: Tensor) -> tuple[Tensor, ...]:
+            with cutting(self.cuts), masks.applied():
+                return work(net.arch, *inputs)
+
+        masks.leave(sub)
+        outputs = self.repeated(masks, masked, images, *inputs)
+        self.macs = before + macs_at(sub, size) * len(images)
+        return outputs
 
     def settle(self) -> None:
         """Have the gradients of all backward passes so far in those of the parameters."""

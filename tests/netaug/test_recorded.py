@@ -12,14 +12,16 @@ from torch import Tensor
 from nasaug.netaug import (
     Augmentation,
     BoostOptions,
+    DistillOptions,
     InPlaceOptions,
     NetAugOptions,
     Parts,
     RelationalOptions,
     training_step,
 )
-from nasaug.supernet import Architecture, Cuts, Network, Noise, boost
+from nasaug.supernet import Architecture, ChannelMasks, Cuts, Network, Noise, boost
 from nasaug.training import Batch, State
+from nasaug.training.gradients import Gradients
 
 MakeState = Callable[..., State]
 
@@ -34,6 +36,17 @@ class Listening:
         self.keys.append(key)
         done: tuple[Tensor, ...] = work(*inputs)
         return done
+
+
+class Teaching:
+    """An outer teacher: the same logits every step."""
+
+    def __init__(self, images: int) -> None:
+        generator = torch.Generator().manual_seed(5)
+        self._logits = torch.randn(images, 10, generator=generator, dtype=torch.float64)
+
+    def __call__(self, images: Tensor, state: State) -> Tensor:
+        return self._logits
 
 
 def _asked(parts: Parts, net: Network, batch: Batch, state: State) -> list[Hashable]:
@@ -78,6 +91,76 @@ def test_of_netaug_the_target(
     target: list[Architecture] = [augmentation.target]
     for step in (1, 2):  # without a helper, and with one
         assert _asked(parts, net, batch, make_state(step)) == target
+
+
+def test_of_netaug_the_helpers(
+    net: Network, augmentation: Augmentation, batch: Batch, make_state: MakeState
+) -> None:
+    """All of them, in both phases, by one recording, which counts what each would cost."""
+    masks = ChannelMasks(net)
+    parts, target = Parts(augmentation, NetAugOptions(helpers=2, width_until=0.5)), []
+    for step in (1, 2, 99):
+        state, sliced = make_state(step), make_state(step)
+        state.masks = masks
+        assert _asked(parts, net, batch, state) == [augmentation.target, masks, masks]
+        _asked(parts, net, batch, sliced)
+        assert state.macs == sliced.macs
+        target.append(state.macs)
+    assert len(set(target)) == 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"share": 0.5},
+        {"resolution": 20},
+        {"helpers": 3},
+        {"mixing": "anneal"},
+        {"mixing": "surgery"},
+        {"norms": "separate"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("step", [1, 90])
+def test_masked_helpers_leave_the_gradients_of_slices(
+    step: int,
+    changes: dict[str, Any],
+    net: Network,
+    augmentation: Augmentation,
+    batch: Batch,
+    make_state: MakeState,
+) -> None:
+    if changes.get("norms") == "separate":
+        net.separate_norms(augmentation.target)
+    teacher = Teaching(len(batch[1]))
+    distill = DistillOptions(helpers=True)
+    options = NetAugOptions(**changes)
+    parts = Parts(augmentation, options, distill=distill, teacher=teacher)  # type: ignore[arg-type]
+    found = []
+    for masks in (None, ChannelMasks(net)):
+        state = make_state(step)
+        state.masks, state.cuts, state.gradients = masks, Cuts(), Gradients(net)
+        if masks is not None:
+            state.replays = Listening()  # type: ignore[assignment]
+        losses = training_step(parts)(net, batch, state)
+        state.settle()
+        found.append([*losses.values(), *(g for s in state.gradient_sets() for g in s.values())])
+    for sliced, masked in zip(*found, strict=True):
+        torch.testing.assert_close(masked, sliced, rtol=1e-7, atol=1e-12)
+
+
+def test_large_batches_are_sliced(
+    net: Network,
+    augmentation: Augmentation,
+    batch: Batch,
+    make_state: MakeState,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nasaug.training.state.MOST_MASKED", 1_000_000)
+    state = make_state()
+    state.masks = ChannelMasks(net)
+    assert _asked(Parts(augmentation), net, batch, state) == [augmentation.target]
 
 
 @pytest.mark.parametrize(
