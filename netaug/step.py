@@ -219,7 +219,7 @@ class _Helpers:
         inputs = (images, labels, scale, *([] if self._soft is None else [self._soft]))
         with state.auxiliary() if surgery else nullcontext():
             if _silent(self._parts):
-                loss, top1 = state.repeated_as(self._net, helper, learnt, *inputs)
+                loss, top1 = state.repeated_as("helper", self._net, helper, learnt, *inputs)
             else:
                 loss, top1 = learnt(helper, *inputs)
         self._observe(loss, top1)

@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from torch import Tensor
 
 from nasaug.supernet import Architecture, Network, SearchSpace, Value
 from nasaug.training import Batch, Losses, Recipe, State, Step, distillation
@@ -180,20 +181,26 @@ def shrinking_step(
     """
 
     def step(net: Network, batch: Batch, state: State) -> Losses:
-        images, labels = batch
-        soft = None
-        if teacher is not None:
-            with torch.no_grad():
-                soft = state.outputs(teacher, images).logits
-        total = torch.zeros((), device=images.device)
-        for _ in range(stage.paths):
-            logits = state.outputs(net, images, sample_stage(space, stage, state.rng)).logits
+        def learnt(
+            sub: Architecture, images: Tensor, labels: Tensor, soft: Tensor | None = None
+        ) -> tuple[Tensor, ...]:
+            logits = state.outputs(net, images, sub).logits
             loss = state.loss(logits, labels)
             if soft is not None:
                 lesson = distillation(logits, soft, temperature)
                 loss = (1 - weight) * loss + weight * lesson
             (loss / stage.paths).backward()
-            total = total + loss.detach()
+            return (loss.detach(),)
+
+        inputs: tuple[Tensor, ...] = batch
+        if teacher is not None:
+            with torch.no_grad():
+                inputs = (*batch, state.outputs(teacher, batch[0]).logits)
+        total = torch.zeros((), device=batch[0].device)
+        for _ in range(stage.paths):
+            path = sample_stage(space, stage, state.rng)
+            (loss,) = state.repeated_as("path", net, path, learnt, *inputs)
+            total = total + loss
         return {"path": total / stage.paths}
 
     return step

@@ -22,10 +22,11 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
 
 from nasaug.search.paths import dropout_path, fair_passes, fair_paths
 from nasaug.search.shrinking import Stages
-from nasaug.supernet import Network, SearchSpace, did_you_mean
+from nasaug.supernet import Architecture, Network, SearchSpace, did_you_mean
 from nasaug.training import Batch, Losses, State, Step, distillation
 
 SHRINKING = "shrinking"
@@ -102,11 +103,7 @@ def single_path_step(space: SearchSpace) -> Step:
     """Each step trains one path, drawn uniformly from `space`, on the shared weights."""
 
     def step(net: Network, batch: Batch, state: State) -> Losses:
-        images, labels = batch
-        path = space.sample(state.rng)
-        loss = state.loss(state.outputs(net, images, path).logits, labels)
-        loss.backward()
-        return {"path": loss.detach()}
+        return {"path": _learnt(net, batch, state, space.sample(state.rng))}
 
     return step
 
@@ -115,14 +112,10 @@ def fair_step(space: SearchSpace, options: SupernetOptions) -> Step:
     """Each step trains the paths of `fair_paths`, then the weights change once."""
 
     def step(net: Network, batch: Batch, state: State) -> Losses:
-        images, labels = batch
         paths = fair_paths(space, state.rng, state.step, options.fair_over)
-        total = torch.zeros((), device=images.device)
+        total = torch.zeros((), device=batch[0].device)
         for path in paths:
-            logits = state.outputs(net, images, space.architecture(path)).logits
-            loss = state.loss(logits, labels)
-            (loss / len(paths)).backward()
-            total = total + loss.detach()
+            total = total + _learnt(net, batch, state, space.architecture(path), len(paths))
         return {"path": total / len(paths)}
 
     return step
@@ -132,14 +125,24 @@ def edge_dropout_step(space: SearchSpace, options: SupernetOptions) -> Step:
     """Each step trains the path of `dropout_path` at the rate that is due."""
 
     def step(net: Network, batch: Batch, state: State) -> Losses:
-        images, labels = batch
         path = dropout_path(space, state.rng, dropout_rate(options, state.progress))
-        logits = state.outputs(net, images, space.architecture(path)).logits
-        loss = state.loss(logits, labels)
-        loss.backward()
-        return {"path": loss.detach()}
+        return {"path": _learnt(net, batch, state, space.architecture(path))}
 
     return step
+
+
+def _learnt(
+    net: Network, batch: Batch, state: State, path: Architecture, passes: int = 1
+) -> Tensor:
+    """One path of `passes` on the labels, forward and backward. Returns its loss."""
+
+    def learnt(sub: Architecture, images: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        loss = state.loss(state.outputs(net, images, sub).logits, labels)
+        (loss / passes).backward()
+        return (loss.detach(),)
+
+    (loss,) = state.repeated_as("path", net, path, learnt, *batch)
+    return loss
 
 
 def dropout_rate(options: SupernetOptions, progress: float) -> float:
@@ -157,23 +160,31 @@ def sandwich_step(space: SearchSpace, options: SupernetOptions) -> Step:
     """
 
     def step(net: Network, batch: Batch, state: State) -> Losses:
-        images, labels = batch
+        images = batch[0]
         passes = 2 + options.random_paths
-        teacher = state.outputs(net, images).logits
-        loss = state.loss(teacher, labels)
-        (loss / passes).backward()
-        losses = {"largest": loss.detach()}
-        teacher = teacher.detach()
+
+        def learnt(images: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+            logits = state.outputs(net, images).logits
+            loss = state.loss(logits, labels)
+            (loss / passes).backward()
+            return loss.detach(), logits.detach()
+
+        def taught(sub: Architecture, images: Tensor, teacher: Tensor) -> tuple[Tensor, ...]:
+            logits = state.outputs(net, images, sub).logits
+            loss = distillation(logits, teacher, options.temperature)
+            (loss / passes).backward()
+            return (loss.detach(),)
+
+        loss, teacher = state.repeated("largest", learnt, *batch)
+        losses = {"largest": loss}
         students = {"smallest": [space.target]}
         if options.random_paths:
             students["random"] = [space.sample(state.rng) for _ in range(options.random_paths)]
         for name, archs in students.items():
             total = torch.zeros((), device=images.device)
             for arch in archs:
-                logits = state.outputs(net, images, arch).logits
-                loss = distillation(logits, teacher, options.temperature)
-                (loss / passes).backward()
-                total = total + loss.detach()
+                (loss,) = state.repeated_as("taught", net, arch, taught, images, teacher)
+                total = total + loss
             losses[name] = total / len(archs)
         return losses
 

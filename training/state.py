@@ -119,6 +119,7 @@ class State:
 
     def repeated_as(
         self,
+        key: Hashable,
         net: Network,
         sub: Architecture,
         work: Callable[..., tuple[Tensor, ...]],
@@ -138,7 +139,7 @@ class State:
                 return work(net.arch, *inputs)
 
         masks.leave(sub)
-        outputs = self.repeated(masks, masked, images, *inputs)
+        outputs = self.repeated(key, masked, images, *inputs)
         self.macs = before + macs_at(sub, size) * len(images)
         return outputs
 

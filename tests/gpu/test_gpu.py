@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from nasaug.__main__ import run
 from nasaug.netaug import Augmentation, NetAugOptions, Parts, training_step
-from nasaug.supernet import Network, load_target, published_factors
+from nasaug.search import SupernetOptions, supernet_step
+from nasaug.supernet import Network, SearchSpace, load_target, published_factors
 from nasaug.training import Recipe, RunFolder, View, fit, load_dataset, training_batches
+from nasaug.training.replays import Replays
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 
@@ -70,7 +73,17 @@ def test_a_method_trains(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("augmented", [False, True])
-def test_recordings_compute_what_the_step_does(augmented: bool, tmp_path: Path) -> None:
+def test_recordings_compute_what_the_step_does(
+    augmented: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded: list[object] = []
+    record = Replays._recorded
+
+    def counted(self: Replays, *about: Any) -> Any:
+        recorded.append(about)
+        return record(self, *about)
+
+    monkeypatch.setattr(Replays, "_recorded", counted)
     target = load_target("micro_10k", num_classes=10, in_channels=1)
     augmentation = Augmentation.by_factors(target, published_factors("micro_10k"))
     data, view = load_dataset("fashion-mnist-mini"), View(28, 1, torch.device("cuda"))
@@ -87,6 +100,24 @@ def test_recordings_compute_what_the_step_does(augmented: bool, tmp_path: Path) 
             net, training_step(parts), training_batches(data, view, 512, 0), recipe, folder
         )
         weights[graphs] = {name: each.cpu() for name, each in trained.state_dict().items()}
+    for name, each in weights[None].items():
+        torch.testing.assert_close(each, weights["off"][name], rtol=2e-2, atol=2e-3)
+    assert len(recorded) == 1 + augmented  # the target's pass, and one for all helpers
+
+
+@pytest.mark.parametrize("method", ["single-path", "fair", "sandwich"])
+def test_a_supernet_is_played_back(method: str, tmp_path: Path) -> None:
+    target = load_target("micro_10k", num_classes=10, in_channels=1)
+    space = SearchSpace.around(target)
+    data, view = load_dataset("fashion-mnist-mini"), View(28, 1, torch.device("cuda"))
+    step = supernet_step(space, SupernetOptions(method=method))
+    weights = {}
+    for graphs in ("off", None):
+        recipe = RECIPE.model_copy(update={"graphs": graphs})
+        net = Network(space.largest, generator=torch.Generator().manual_seed(0)).cuda()
+        folder = RunFolder(tmp_path / f"{graphs}")
+        fit(net, step, training_batches(data, view, 512, 0), recipe, folder)
+        weights[graphs] = {name: each.cpu() for name, each in net.state_dict().items()}
     for name, each in weights[None].items():
         torch.testing.assert_close(each, weights["off"][name], rtol=2e-2, atol=2e-3)
 

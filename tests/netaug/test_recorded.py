@@ -102,7 +102,7 @@ def test_of_netaug_the_helpers(
     for step in (1, 2, 99):
         state, sliced = make_state(step), make_state(step)
         state.masks = masks
-        assert _asked(parts, net, batch, state) == [augmentation.target, masks, masks]
+        assert _asked(parts, net, batch, state) == [augmentation.target, "helper", "helper"]
         _asked(parts, net, batch, sliced)
         assert state.macs == sliced.macs
         target.append(state.macs)
