@@ -59,11 +59,11 @@ class Gradients:
         """Add the second set to the base, its part that opposes the base projected out."""
         if self._second is None:
             return
-        base = self._base()
-        product = _inner(base, self._second)
+        base, second = [*self._base().values()], [*self._second.values()]
+        product = _inner(base, second)
         share = (product / _inner(base, base)).clamp(max=0).nan_to_num(0.0, 0.0, 0.0)
-        for name, gradient in base.items():
-            gradient.copy_(gradient * (1 - share) + self._second[name])
+        torch._foreach_mul_(base, 1 - share)
+        torch._foreach_add_(base, second)
 
     def _base(self) -> dict[str, Tensor]:
         return {name: _present(p.grad) for name, p in self._parameters.items()}
@@ -76,8 +76,8 @@ class Gradients:
         return before
 
 
-def _inner(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Tensor:
-    return torch.stack([(first[name] * second[name]).sum() for name in first]).sum()
+def _inner(first: list[Tensor], second: list[Tensor]) -> Tensor:
+    return torch.stack([each.sum() for each in torch._foreach_mul(first, second)]).sum()
 
 
 def _present(gradient: Tensor | None) -> Tensor:
