@@ -16,6 +16,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from nasaug.training.monitor import TrainingFailed
+
 # Steps that run as ever before one is recorded: libraries prepare themselves in the first ones.
 STEPS_BEFORE = 3
 Work = Callable[..., tuple[Tensor, ...]]
@@ -77,9 +79,18 @@ class Replays:
         return outputs
 
     def _recorded(self, work: Work, inputs: tuple[Tensor, ...], counting: Counting) -> Recording:
-        """Nothing is computed yet. Other threads, such as those that pin memory, may go on."""
+        """Nothing is computed yet. Other threads, such as those that pin memory, may go on.
+
+        Raises: TrainingFailed where memory does not suffice, or something cannot be recorded."""
         own = tuple(each.clone() for each in inputs)
         graph, before = torch.cuda.CUDAGraph(), counting.macs
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            outputs = work(*own)
+        try:
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                outputs = work(*own)
+        except RuntimeError as error:
+            said = str(error).strip().partition("\n")[0]
+            raise TrainingFailed(
+                f"the GPU could not record a step ({said}); set train.graphs=off to train without "
+                "recordings"
+            ) from error
         return Recording(graph, own, outputs, counting.macs - before)

@@ -6,6 +6,7 @@ Accuracies are percent, differences percentage points. What is not known is a da
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from statistics import median
 from typing import Any
 
 from nasaug.search import format_macs
@@ -28,6 +29,8 @@ TIME = {
     "cpu_seconds": "CPU seconds of one thread",
 }
 MAP_NOTE = "Percentage points with 95 % intervals, and how the baseline of that length fits."
+# An arm is unsteady by that many medians of the standard deviations of arms of enough runs.
+UNSTEADY, LEAST_RUNS, LEAST_ARMS = 3.0, 3, 3
 TUNING_COLUMNS = ("target", "method", "epochs", "validation top-1 (%) by learning rate", "chosen")
 
 
@@ -232,7 +235,24 @@ def notes(summary: Row) -> list[str]:
         for one in summary["tuning"]
         if one["said"]
     ]
-    return [*found, *cell_notes(summary)]
+    return [*found, *_unsteady(summary), *cell_notes(summary)]
+
+
+def _unsteady(summary: Row) -> list[str]:
+    """Arms whose runs differ so much more than the other arms' that some of them nearly failed: the
+    rate that a tuning run chose does not suit them, and what beats them beats the rate."""
+    known = [arm for arm in summary["arms"] if arm["n"] >= LEAST_RUNS]
+    if len(known) < LEAST_ARMS:
+        return []
+    usual = median(arm["test"]["sd"] for arm in known)
+    return [
+        f"Doubtful: {arm['target']}, {arm_name(arm)}, {arm['epochs']} epochs, whose standard "
+        f"deviation of {percent(arm['test']['sd'])} points is more than {UNSTEADY:g} times the "
+        f"usual {percent(usual)}. Its rate, {number(arm['lr'])}, looked best in tuning and does "
+        "not suit all seeds; differences from it say more of the rate than of the method."
+        for arm in known
+        if arm["test"]["sd"] > UNSTEADY * usual
+    ]
 
 
 def cell_notes(summary: Row) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import json
 import math
 import re
+import statistics
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -164,6 +166,19 @@ def test_a_study_cut_short_says_how_many_runs_it_has(kit: Any, stop: int) -> Non
     for text in (markdown(found), report_page(found, ""), csv_text(found)):
         assert not re.search(r"\b(nan|None|inf)\b", text)
     assert any("not final" in note for note in notes(found))
+
+
+def test_a_rate_that_does_not_suit_all_seeds_is_said(summary: dict[str, Any]) -> None:
+    """Else it makes whatever is compared with it look good."""
+    assert len([arm for arm in summary["arms"] if arm["n"] >= 3]) >= 3
+    assert not any("Doubtful" in note for note in notes(summary))
+    changed = copy.deepcopy(summary)
+    arm = next(arm for arm in changed["arms"] if arm["n"] >= 3)
+    arm["test"]["sd"] = 3.1 * statistics.median(a["test"]["sd"] for a in summary["arms"])
+    (said,) = (note for note in notes(changed) if "Doubtful" in note)
+    assert f"{arm['target']}, {arm['method']}" in said
+    arm["n"] = 2
+    assert not any("Doubtful" in note for note in notes(changed))
 
 
 def test_one_seed_has_no_interval_and_no_p(kit: Any) -> None:
