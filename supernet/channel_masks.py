@@ -63,8 +63,8 @@ class ChannelMasks:
         self._limits = torch.zeros(len(masked), dtype=torch.int64, device=device)
         self._sizes = sizes
 
-    def leave(self, sub: Architecture) -> None:
-        """From now on mask what `sub` does not use. Raises: ValueError if it is not inside."""
+    def keep(self, sub: Architecture) -> None:
+        """From now on mask what is not in `sub`. Raises: ValueError if it is not inside."""
         plan = self._net.plan(sub)
         limits = [_limit(plan[each.row], each) for each in self._masked]
         self._limits.copy_(torch.tensor(limits), non_blocking=True)
@@ -109,13 +109,12 @@ def _as_it_lies(masked: _Masked) -> Tensor:
 def _limit(row: PlannedRow, masked: _Masked) -> int:
     if row.absent:
         return 0
-    leaves = (*row.leaves, *([row.shortcut] if row.shortcut else []))
-    return masked.most(next(leaf for leaf in leaves if leaf.name == masked.leaf))
+    return masked.most(next(leaf for leaf in row.parts if leaf.name == masked.leaf))
 
 
 def _masked(net: Network) -> Iterator[_Masked]:
     for index, (block, row) in enumerate(zip(net.blocks, net.plan(), strict=True)):
-        for leaf in (*row.leaves, *([row.shortcut] if row.shortcut else [])):
+        for leaf in row.parts:
             for parameter, places, most in _of(getattr(block, leaf.name), leaf):
                 yield _Masked(parameter, places, index, leaf.name, most)
 
@@ -125,19 +124,15 @@ def _of(
 ) -> Iterator[tuple[nn.Parameter, Tensor, Callable[[Any], int]]]:
     if isinstance(leaf, SqueezeLeaf):
         assert isinstance(module, ElasticSqueeze)
-        for parameter in _whole(module.reduce):
+        for parameter in module.reduce.parameters():
             yield parameter, _channels(parameter), _squeeze
     elif isinstance(leaf, ConvLeaf):
         assert isinstance(module, ElasticConv)
-        for parameter in _whole(module if module.norm is None else module.norm):
+        for parameter in (module.norm or module).parameters():
             yield parameter, _channels(parameter), _width
         if leaf.kernel > LEAST_KERNEL:
             assert module.norm is not None
             yield module.weight, _rings(module.weight), _reach
-
-
-def _whole(module: nn.Module) -> list[nn.Parameter]:
-    return [*module.parameters()]
 
 
 def _channels(parameter: Tensor) -> Tensor:

@@ -81,6 +81,11 @@ class PlannedRow:
         self.act_after_sum = row.kind == "bottleneck"
         self.absent = isinstance(row, Skip)
 
+    @property
+    def parts(self) -> tuple[Leaf, ...]:
+        """All leaves, that of the shortcut last."""
+        return self.leaves if self.shortcut is None else (*self.leaves, self.shortcut)
+
 
 class Network(nn.Module):
     """The weights of `arch`, initialised from `generator` (torch's default one if None).
@@ -186,7 +191,7 @@ class Network(nn.Module):
             if not isinstance(block, Block) or not isinstance(other, Block):
                 continue
             tensors = other.state_dict(keep_vars=True)
-            for leaf in (*row.leaves, *([row.shortcut] if row.shortcut else [])):
+            for leaf in row.parts:
                 for name, tensor in getattr(block, leaf.name).sliced(leaf).items():
                     yield tensor, tensors[f"{leaf.name}.{name}"]
 

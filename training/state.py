@@ -138,7 +138,7 @@ class State:
             with cutting(self.cuts), masks.applied():
                 return work(net.arch, *inputs)
 
-        masks.leave(sub)
+        masks.keep(sub)
         outputs = self.repeated(key, masked, images, *inputs)
         self.macs = before + macs_at(sub, size) * len(images)
         return outputs

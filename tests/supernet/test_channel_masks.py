@@ -56,7 +56,7 @@ def _learnt(net: Network, images: Tensor, sub: Architecture, masks: ChannelMasks
         if masks is None:
             logits = net(images, sub)
         else:
-            masks.leave(sub)
+            masks.keep(sub)
             with masks.applied():
                 logits = net(images)
     logits.square().mean().backward()
@@ -129,4 +129,4 @@ def test_what_cannot_be_masked() -> None:
 def test_somebody_else_s_architecture() -> None:
     net = _network(load_target("micro_10k", num_classes=10))
     with pytest.raises(ValueError, match="micro_40k"):
-        ChannelMasks(net).leave(load_target("micro_40k", num_classes=10))
+        ChannelMasks(net).keep(load_target("micro_40k", num_classes=10))
