@@ -11,8 +11,9 @@ from nasaug.netaug.options import (
     QuantiseOptions,
     RelationalOptions,
 )
+from nasaug.netaug.parts import Parts
 from nasaug.netaug.pruning import PruneOptions, pruning_step, sparsity_at, sparsity_of
-from nasaug.netaug.step import Parts, netaug_step, training_step
+from nasaug.netaug.step import netaug_step, training_step
 from nasaug.netaug.unsharing import (
     UnshareOptions,
     share_weights,

@@ -12,27 +12,22 @@ option; with none the target is trained alone. NetDistiller and the other named 
 
 from __future__ import annotations
 
-import math
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from nasaug.netaug.augmentation import Augmentation
+from nasaug.netaug.helpers import Helpers
 from nasaug.netaug.options import (
     BoostOptions,
-    DistillOptions,
     InPlaceOptions,
     NetAugOptions,
     RelationalOptions,
 )
+from nasaug.netaug.parts import Parts, hard_and_soft, top1_of
 from nasaug.netaug.sampling import SAMPLING
 from nasaug.supernet import (
     Architecture,
     Network,
-    Noise,
     Output,
     SearchSpace,
     at_slope,
@@ -44,27 +39,11 @@ from nasaug.training import (
     Losses,
     State,
     Step,
-    Teacher,
     certainty,
     distillation,
     gather,
     relational_loss,
 )
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a target is trained with; None is without. `netaug` and what follows it need an
-    `augmentation`, `boost` a network of the boosted target."""
-
-    augmentation: Augmentation | None = None
-    netaug: NetAugOptions = field(default_factory=NetAugOptions)
-    relational: RelationalOptions | None = None
-    in_place: InPlaceOptions | None = None
-    distill: DistillOptions | None = None
-    teacher: Teacher | None = None
-    boost: BoostOptions | None = None
-    noise: Noise | None = None
 
 
 def netaug_step(augmentation: Augmentation, options: NetAugOptions) -> Step:
@@ -102,7 +81,7 @@ def _augmented(
     # A second phase without expand factors has nothing but the target.
     if not options.helps(state.step, state.progress) or space.largest == augmentation.target:
         return _target(net, batch, state, parts, augmentation.target, soft)
-    helpers = _Helpers(net, batch, state, parts, soft)
+    helpers = Helpers(net, batch, state, parts, soft)
     if parts.in_place is not None or parts.relational is not None:
         return _taught(net, batch, state, parts, augmentation.target, space, helpers, soft)
     losses = _target(net, batch, state, parts, augmentation.target, soft)
@@ -118,7 +97,7 @@ def _taught(
     parts: Parts,
     sub: Architecture,
     space: SearchSpace,
-    helpers: _Helpers,
+    helpers: Helpers,
     soft: Tensor | None,
 ) -> Losses:
     """Helpers that are teachers too: what they teach comes into the target's loss, whose graph is
@@ -126,8 +105,8 @@ def _taught(
     images, labels = batch
     options = parts.netaug
     target = state.outputs(net, images, sub, parts.noise)
-    loss = _hard_and_soft(target.logits, labels, soft, parts.distill, state)
-    state.observe("top1_target", _top1(target.logits, labels))
+    loss = hard_and_soft(target.logits, labels, soft, parts.distill, state)
+    state.observe("top1_target", top1_of(target.logits, labels))
     losses = {"target": loss.detach()}
     target = Output(*(values[: helpers.images] for values in target))
     for _ in range(options.helpers):
@@ -156,133 +135,17 @@ def _target(
 
     def learnt(images: Tensor, labels: Tensor, soft: Tensor | None = None) -> tuple[Tensor, ...]:
         out = state.outputs(net, images, sub, parts.noise)
-        loss = _hard_and_soft(out.logits, labels, soft, parts.distill, state)
+        loss = hard_and_soft(out.logits, labels, soft, parts.distill, state)
         loss.backward()
-        return loss.detach(), _top1(out.logits, labels)
+        return loss.detach(), top1_of(out.logits, labels)
 
     inputs = batch if soft is None else (*batch, soft)
-    if _silent(parts) and parts.boost is None:
+    if parts.silent and parts.boost is None:
         loss, top1 = state.repeated(sub, learnt, *inputs)
     else:  # noise or a slope of its own
         loss, top1 = learnt(*inputs)
     state.observe("top1_target", top1)
     return {"target": loss}
-
-
-class _Helpers:
-    """The helpers' passes of one batch, or of the first `images` of it. `loss` is their mean;
-    `pending` is what was not sent backward yet, since its graph is needed once more."""
-
-    def __init__(
-        self, net: Network, batch: Batch, state: State, parts: Parts, soft: Tensor | None
-    ) -> None:
-        self._net, self._state, self._parts = net, state, parts
-        self._options = options = parts.netaug
-        images, labels = batch
-        self.images = math.ceil(options.share * len(labels))
-        images, labels = images[: self.images], labels[: self.images]
-        if options.resolution is not None and options.resolution != images.shape[-1]:
-            size = (options.resolution, options.resolution)
-            images = F.interpolate(images, size, mode="bilinear", antialias=True)
-        self._batch = images, labels
-        taught = soft is not None and parts.distill is not None and parts.distill.helpers
-        self._soft = soft[: self.images] if taught and soft is not None else None
-        self._last: Output | None = None
-        self._top1: list[Tensor] = []
-        self.loss = torch.zeros((), device=batch[0].device)
-        self.pending = torch.zeros((), device=batch[0].device)
-
-    @property
-    def _scale(self) -> float:
-        """The weight of one helper's loss."""
-        options, left = self._options, 1.0 - self._state.progress
-        share = 1 if options.mixing in ("sum", "anneal") else 1 / options.helpers
-        return options.alpha * share * (left if options.mixing == "anneal" else 1.0)
-
-    def learn(self, helper: Architecture) -> None:
-        """One helper on the labels, forward and backward, of which nothing else is needed."""
-        state, surgery = self._state, self._options.mixing == "surgery"
-
-        def learnt(
-            sub: Architecture,
-            images: Tensor,
-            labels: Tensor,
-            scale: Tensor,
-            soft: Tensor | None = None,
-        ) -> tuple[Tensor, ...]:
-            out, loss = self._pass(sub, images, labels, soft)
-            (scale * loss).backward()
-            return loss.detach(), _top1(out.logits, labels)
-
-        images, labels = self._batch
-        scale = torch.full((), self._scale, dtype=images.dtype, device=images.device)
-        inputs = (images, labels, scale, *([] if self._soft is None else [self._soft]))
-        with state.auxiliary() if surgery else nullcontext():
-            if _silent(self._parts):
-                loss, top1 = state.repeated_as("helper", self._net, helper, learnt, *inputs)
-            else:
-                loss, top1 = learnt(helper, *inputs)
-        self._observe(loss, top1)
-
-    def teach(self, helper: Architecture) -> Output:
-        """One helper on the labels: forward and, unless its graph is needed again, backward."""
-        out, loss = self._pass(helper, *self._batch, self._soft)
-        relational = self._parts.relational
-        kept = relational is not None and relational.attached
-        self._backward(self._scale * loss, kept and self._options.sampling == "largest")
-        self._observe(loss.detach(), _top1(out.logits, self._batch[1]))
-        self._last = out
-        return out
-
-    def _observe(self, loss: Tensor, top1: Tensor) -> None:
-        self.loss = self.loss + loss / self._options.helpers
-        self._top1.append(top1)
-        self._state.observe("top1_helper", torch.stack(self._top1).mean())
-
-    def teacher(self, largest: Architecture) -> Tensor:
-        """The largest network's embedding: that of its own pass where it is the helper anyway."""
-        relational = self._parts.relational
-        assert relational is not None
-        if self._options.sampling == "largest":
-            assert self._last is not None
-            embedding = self._last.embedding
-        else:
-            with torch.set_grad_enabled(relational.attached or relational.teacher_loss):
-                out, loss = self._pass(largest, *self._batch, self._soft)
-            embedding = out.embedding
-            if relational.teacher_loss:
-                self._backward(self._scale * loss, relational.attached)
-        return embedding if relational.attached else embedding.detach()
-
-    def _pass(
-        self, helper: Architecture, images: Tensor, labels: Tensor, soft: Tensor | None
-    ) -> tuple[Output, Tensor]:
-        out = self._state.outputs(self._net, images, helper, self._parts.noise)
-        return out, _hard_and_soft(out.logits, labels, soft, self._parts.distill, self._state)
-
-    def _backward(self, loss: Tensor, kept: bool) -> None:
-        if self._options.mixing == "surgery":
-            with self._state.auxiliary():
-                loss.backward(retain_graph=kept)
-        elif kept:
-            self.pending = self.pending + loss
-        else:
-            loss.backward()
-
-
-def _hard_and_soft(
-    logits: Tensor,
-    labels: Tensor,
-    soft: Tensor | None,
-    options: DistillOptions | None,
-    state: State,
-) -> Tensor:
-    """The recipe's loss, and the outer teacher's where there is one."""
-    hard = state.loss(logits, labels)
-    if soft is None or options is None:
-        return hard
-    lesson = distillation(logits, soft, options.temperature)
-    return (1 - options.weight) * hard + options.weight * lesson
 
 
 def _in_place(target: Tensor, helper: Tensor, options: InPlaceOptions) -> Tensor:
@@ -308,13 +171,3 @@ def _relational(
 
 def _boosted(net: Network, boost: BoostOptions | None, state: State) -> Architecture | None:
     return None if boost is None else at_slope(net.arch, boost.slope(state.progress))
-
-
-def _silent(parts: Parts) -> bool:
-    return parts.noise is None or parts.noise.silent
-
-
-def _top1(logits: Tensor, labels: Tensor) -> Tensor:
-    """The share of the batch's images whose likeliest class is right."""
-    right = labels if labels.ndim == 1 else labels.argmax(1)
-    return (logits.detach().argmax(1) == right).float().mean()

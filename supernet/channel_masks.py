@@ -7,14 +7,16 @@ is masked (channel masking, FBNetV2, Wan et al., CVPR 2020, Section 3.1, arXiv 2
 
 A channel is masked where its batch norm's weight and bias are 0: then it is 0 after the activation,
 and neither what computes it nor what reads it has a gradient. A smaller kernel is the larger one
-with its rim masked, an absent row is one whose branch is masked as a whole.
+with its rim masked, an absent row is one whose branch is masked as a whole. `maskable` says of
+which networks this holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,8 +27,7 @@ from nasaug.supernet.cuts import part_of, standing_in
 from nasaug.supernet.leaves import ConvLeaf, Leaf, SqueezeLeaf
 from nasaug.supernet.modules import ElasticBoosted, ElasticConv, ElasticSqueeze
 from nasaug.supernet.network import Network, PlannedRow
-
-LEAST_KERNEL = 3  # a kernel of 1 is never part of a larger one
+from nasaug.supernet.rows import Bottleneck, Conv, GlobalAvgPool, Linear, MaxPool, Row, Skip
 
 
 @dataclass(frozen=True)
@@ -41,27 +42,47 @@ class _Masked:
 
 
 def maskable(net: Network) -> bool:
-    """Whether masks can do for slices: not of boosted networks, nor with kernel transforms."""
-    return not any(
-        isinstance(module, ElasticBoosted)
-        or (isinstance(module, ElasticConv) and bool(module.transforms))
-        for module in net.modules()
+    """Whether masks can do for slices: not in networks that are boosted, nor with kernel
+    transforms, nor where a larger kernel has no norm, nor where an absent row is not the identity.
+    """
+    return _rows_can_be_masked(net.arch.rows) and all(
+        _can_be_masked(module) for module in net.modules()
     )
 
 
 class ChannelMasks:
-    """Of the sub-networks of `net`, one at a time."""
+    """Of the sub-networks of `net`, one at a time. Nothing is made of them before they are used."""
 
     def __init__(self, net: Network) -> None:
         assert maskable(net)
         self._net = net
-        self._masked = masked = [*_masked(net)]
-        device = next(net.parameters()).device
-        sizes = [each.places.numel() for each in masked]
-        self._places = torch.cat([_as_it_lies(each) for each in masked]).to(device)
-        self._owners = torch.arange(len(masked)).repeat_interleave(torch.tensor(sizes)).to(device)
-        self._limits = torch.zeros(len(masked), dtype=torch.int64, device=device)
-        self._sizes = sizes
+
+    @cached_property
+    def _masked(self) -> tuple[_Masked, ...]:
+        return tuple(_masked(self._net))
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        return [each.places.numel() for each in self._masked]
+
+    @cached_property
+    def _places(self) -> Tensor:
+        """Of the elements of all masked parameters, (elements,)."""
+        return torch.cat([_as_it_lies(each) for each in self._masked]).to(self._device)
+
+    @cached_property
+    def _owners(self) -> Tensor:
+        """Which of the masked parameters each of these elements is of."""
+        owners = torch.arange(len(self._sizes)).repeat_interleave(torch.tensor(self._sizes))
+        return owners.to(self._device)
+
+    @cached_property
+    def _limits(self) -> Tensor:
+        return torch.zeros(len(self._sizes), dtype=torch.int64, device=self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self._net.parameters()).device
 
     def keep(self, sub: Architecture) -> None:
         """From now on mask what is not in `sub`. Raises: ValueError if it is not inside."""
@@ -94,6 +115,30 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         return None, *torch._foreach_mul(gradients, ctx.masks)
+
+
+def _can_be_masked(module: nn.Module) -> bool:
+    if isinstance(module, ElasticConv):
+        return not module.transforms and (module.norm is not None or module.weight.shape[2] == 1)
+    return not isinstance(module, ElasticBoosted)
+
+
+def _rows_can_be_masked(rows: Sequence[Row]) -> bool:
+    """Whether every row that may be absent leaves what it reads as it is when its branch is 0: a
+    bottleneck, whose ReLU comes after the sum, does where nothing is negative. And whether there is
+    a row with anything to mask."""
+    positive, any_masked = False, False
+    for row in rows:
+        if isinstance(row, Bottleneck):
+            if row.keeps_shape and not positive:
+                return False
+            positive = True
+        elif isinstance(row, Conv):
+            positive = row.act in ("relu", "relu6")
+        elif not isinstance(row, MaxPool | Skip):
+            positive = False
+        any_masked |= not isinstance(row, MaxPool | Skip | GlobalAvgPool | Linear)
+    return any_masked
 
 
 def _as_it_lies(masked: _Masked) -> Tensor:
@@ -130,8 +175,7 @@ def _of(
         assert isinstance(module, ElasticConv)
         for parameter in (module.norm or module).parameters():
             yield parameter, _channels(parameter), _width
-        if leaf.kernel > LEAST_KERNEL:
-            assert module.norm is not None
+        if leaf.kernel > 1:
             yield module.weight, _rings(module.weight), _reach
 
 

@@ -79,7 +79,8 @@ class _Sums:
 
 
 def part_of(tensor: Tensor, index: Index) -> Tensor:
-    """A slice of a parameter, or of another tensor; all of it where there is no index."""
+    """A slice of a parameter, or of another tensor; where there is no index all of it, or what
+    stands in for it."""
     if not index and _stand_ins and (given := _stand_ins[-1].get(tensor)) is not None:
         return given
     cuts = _active[-1] if _active else None

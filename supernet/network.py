@@ -210,6 +210,10 @@ class Network(nn.Module):
             if isinstance(module, ElasticConv) and module.norm is not None:
                 module.own_norm = copy.deepcopy(module.norm)
 
+    def has_own_norms(self, sub: Architecture) -> bool:
+        """Whether it is the sub-network that `separate_norms` was called with."""
+        return sub == self._with_own_norms
+
     def learn_kernel_transforms(self) -> None:
         """Have smaller depthwise kernels made from larger ones by learned matrices, rather than by
         the centre crop alone, which they equal for now (Once-for-All, Cai et al., ICLR 2020)."""
@@ -232,7 +236,7 @@ class Network(nn.Module):
     def plan(self, sub: Architecture | None = None) -> tuple[PlannedRow, ...]:
         """What a sub-network asks of each block. Raises: ValueError if it is not inside."""
         sub = self.arch if sub is None else sub
-        return _plan_rows(_ByRows(sub), _ByRows(self.arch), sub == self._with_own_norms)
+        return _plan_rows(_ByRows(sub), _ByRows(self.arch), self.has_own_norms(sub))
 
     def _heard(self, noise: Noise | None) -> Noise | None:
         """None where nothing would be disturbed, so that such a pass is the plain one."""

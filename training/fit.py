@@ -75,8 +75,9 @@ def fit(
     `recipe.validate_every` epochs, and its values are logged; `watch(step, steps, values)` after
     every step. With `resume` training goes on from the newest checkpoint in `run`, if there is one.
 
-    Raises: TrainingFailed when a loss is not finite, and when another worker is lost; ValueError
-        for a batch of one image and an epoch that is shorter than a step.
+    Raises: TrainingFailed when a loss is not finite, when another worker is lost, and when a GPU
+        cannot record a step; ValueError for a batch of one image and an epoch that is shorter than
+        a step.
     """
     check_batch(recipe, group.size)
     device = next(net.parameters()).device

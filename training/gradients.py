@@ -27,7 +27,7 @@ class Gradients:
         self.clear()
 
     def clear(self) -> None:
-        """Zero the base set, drop the second."""
+        """Zero both sets where they lie, since recordings remember where that is."""
         for parameter in self._parameters.values():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)

@@ -17,9 +17,9 @@ class Recipe(BaseModel):
 
     `batch_size` and `lr` are per worker and batch; a step takes `accumulate` batches a worker.
     `sync_batch_norm`: the statistics (and the relations between images) of a batch are over all
-    workers. `graphs`: unless it is off, a GPU plays back what is the same in every step (CUDA
-    graphs), rather than be told it anew. `head_lr_factor`: how many times the others' learning rate
-    the classifier's is.
+    workers. `graphs`: unless it is off, a GPU plays back what is the same in every step, or can be
+    made the same (CUDA graphs), rather than be told it anew. `head_lr_factor`: how many times the
+    others' learning rate the classifier's is.
     `resolution` is the training resolution; None means the architecture's own for image files and a
     proxy (see `proxy_resolution`) for small data sets.
     """

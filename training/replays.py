@@ -88,7 +88,8 @@ class Replays:
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 outputs = work(*own)
         except RuntimeError as error:
-            said = str(error).strip().partition("\n")[0]
+            # Where work fails, ending the recording fails too, and says less.
+            said = str(error.__context__ or error).strip().partition("\n")[0]
             raise TrainingFailed(
                 f"the GPU could not record a step ({said}); set train.graphs=off to train without "
                 "recordings"

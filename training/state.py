@@ -26,7 +26,8 @@ from nasaug.training.gradients import Gradients
 from nasaug.training.recipe import Recipe
 from nasaug.training.replays import Replays
 
-# MACs of a batch up to which a GPU computes all channels sooner than it is told of some of them.
+# MACs of the whole network for a batch, up to which a GPU computes all channels sooner than it is
+# told of some of them.
 MOST_MASKED = 8_000_000_000
 
 
@@ -115,6 +116,8 @@ class State:
             self.settle()
             return outputs
 
+        # What earlier passes left is none of the recording's.
+        self.settle()
         return self.replays(key, whole, inputs, self)
 
     def repeated_as(
@@ -128,10 +131,12 @@ class State:
     ) -> tuple[Tensor, ...]:
         """`work(sub, images, *inputs)`, one pass of a sub-network that differs from step to step.
 
-        Where the run masks channels and the batch is a small one, all of them are played back from
-        one recording, of the whole network; MACs are those of `sub`, though more is computed."""
+        Where the run masks channels and the batch is a small one, all that use the shared norms
+        are played back from one recording, of the whole network; MACs are those of `sub`, though
+        more is computed."""
         masks, before, size = self.masks, self.macs, images.shape[-1]
-        if masks is None or macs_at(net.arch, size) * len(images) > MOST_MASKED:
+        small = macs_at(net.arch, size) * len(images) <= MOST_MASKED
+        if masks is None or not small or net.has_own_norms(sub):
             return work(sub, images, *inputs)
 
         def masked(*inputs: Tensor) -> tuple[Tensor, ...]:

@@ -13,8 +13,8 @@ import torch
 from nasaug.__main__ import run
 from nasaug.netaug import Augmentation, NetAugOptions, Parts, training_step
 from nasaug.search import SupernetOptions, supernet_step
-from nasaug.supernet import Network, SearchSpace, load_target, published_factors
-from nasaug.training import Recipe, RunFolder, View, fit, load_dataset, training_batches
+from nasaug.supernet import Architecture, Network, SearchSpace, load_target, published_factors
+from nasaug.training import Recipe, RunFolder, Step, View, fit, load_dataset, training_batches
 from nasaug.training.replays import Replays
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
@@ -30,6 +30,8 @@ QUICK = (
     "--device=cuda",
 )
 RECIPE = Recipe(epochs=1, warmup_epochs=0, batch_size=512, lr=0.01, amp="off")
+# Measured on a CPU: bfloat16's rounding comes to 0.12 at most, other paths to 0.5 at least.
+APART = 0.2
 METHODS: dict[str, Sequence[str]] = {
     "baseline": ("--method=baseline",),
     "netaug": ("--method=netaug", "--largest=published"),
@@ -72,54 +74,60 @@ def test_a_method_trains(name: str, tmp_path: Path) -> None:
     assert replayed["validation_top1"] == pytest.approx(eager["validation_top1"], abs=0.12)
 
 
-@pytest.mark.parametrize("augmented", [False, True])
-def test_recordings_compute_what_the_step_does(
-    augmented: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recorded: list[object] = []
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Grows by one whenever something is recorded."""
+    found: list[object] = []
     record = Replays._recorded
 
     def counted(self: Replays, *about: Any) -> Any:
-        recorded.append(about)
+        found.append(about)
         return record(self, *about)
 
     monkeypatch.setattr(Replays, "_recorded", counted)
+    return found
+
+
+def _apart(arch: Architecture, step: Step, folder: Path) -> float:
+    """How far apart two trainings from the same weights end, launched and played back, as a share
+    of how far they go. The rounding of some steps is little; other paths go another way."""
+    data, view = load_dataset("fashion-mnist-mini"), View(28, 1, torch.device("cuda"))
+    moved = []
+    for graphs in ("off", None):
+        recipe = RECIPE.model_copy(update={"graphs": graphs})
+        net = Network(arch, generator=torch.Generator().manual_seed(0)).cuda()
+        before = [parameter.detach().clone() for parameter in net.parameters()]
+        batches = training_batches(data, view, 512, 0)
+        fit(net, step, batches, recipe, RunFolder(folder / f"{graphs}"))
+        ends = zip(net.parameters(), before, strict=True)
+        moved.append(torch.cat([(end - begin).flatten() for end, begin in ends]))
+    launched, replayed = moved
+    return float((replayed - launched).norm() / launched.norm())
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_recordings_compute_what_the_step_does(
+    augmented: bool, tmp_path: Path, recorded: list[object]
+) -> None:
     target = load_target("micro_10k", num_classes=10, in_channels=1)
     augmentation = Augmentation.by_factors(target, published_factors("micro_10k"))
-    data, view = load_dataset("fashion-mnist-mini"), View(28, 1, torch.device("cuda"))
-    parts = Parts(augmentation if augmented else None, NetAugOptions())
-    weights = {}
-    for graphs in ("off", None):
-        recipe = Recipe(
-            epochs=1, warmup_epochs=0, batch_size=512, lr=0.01, amp="off", graphs=graphs
-        )
-        arch = augmentation.largest if augmented else target
-        net = Network(arch, generator=torch.Generator().manual_seed(0)).cuda()
-        folder = RunFolder(tmp_path / f"{graphs}")
-        trained = fit(
-            net, training_step(parts), training_batches(data, view, 512, 0), recipe, folder
-        )
-        weights[graphs] = {name: each.cpu() for name, each in trained.state_dict().items()}
-    for name, each in weights[None].items():
-        torch.testing.assert_close(each, weights["off"][name], rtol=2e-2, atol=2e-3)
+    # Sorting moves channels by far more than steps do.
+    parts = Parts(augmentation if augmented else None, NetAugOptions(sort_channels=False))
+    arch = augmentation.largest if augmented else target
+    assert _apart(arch, training_step(parts), tmp_path) < APART
     assert len(recorded) == 1 + augmented  # the target's pass, and one for all helpers
 
 
-@pytest.mark.parametrize("method", ["single-path", "fair", "sandwich"])
-def test_a_supernet_is_played_back(method: str, tmp_path: Path) -> None:
-    target = load_target("micro_10k", num_classes=10, in_channels=1)
-    space = SearchSpace.around(target)
-    data, view = load_dataset("fashion-mnist-mini"), View(28, 1, torch.device("cuda"))
+@pytest.mark.parametrize(
+    ("method", "recordings"), [("single-path", 1), ("fair", 1), ("sandwich", 2)]
+)
+def test_a_supernet_is_played_back(
+    method: str, recordings: int, tmp_path: Path, recorded: list[object]
+) -> None:
+    space = SearchSpace.around(load_target("micro_10k", num_classes=10, in_channels=1))
     step = supernet_step(space, SupernetOptions(method=method))
-    weights = {}
-    for graphs in ("off", None):
-        recipe = RECIPE.model_copy(update={"graphs": graphs})
-        net = Network(space.largest, generator=torch.Generator().manual_seed(0)).cuda()
-        folder = RunFolder(tmp_path / f"{graphs}")
-        fit(net, step, training_batches(data, view, 512, 0), recipe, folder)
-        weights[graphs] = {name: each.cpu() for name, each in net.state_dict().items()}
-    for name, each in weights[None].items():
-        torch.testing.assert_close(each, weights["off"][name], rtol=2e-2, atol=2e-3)
+    assert _apart(space.largest, step, tmp_path) < APART
+    assert len(recorded) == recordings
 
 
 def test_a_teacher_and_a_search(tmp_path: Path) -> None:

@@ -145,9 +145,47 @@ def test_masked_helpers_leave_the_gradients_of_slices(
             state.replays = Listening()  # type: ignore[assignment]
         losses = training_step(parts)(net, batch, state)
         state.settle()
-        found.append([*losses.values(), *(g for s in state.gradient_sets() for g in s.values())])
+        sets = state.gradient_sets()
+        found.append([*losses.values(), *(g.clone() for s in sets for g in s.values())])
     for sliced, masked in zip(*found, strict=True):
         torch.testing.assert_close(masked, sliced, rtol=1e-7, atol=1e-12)
+
+
+def test_a_helper_that_is_the_target_has_the_target_s_norms(
+    net: Network, augmentation: Augmentation, batch: Batch, make_state: MakeState
+) -> None:
+    net.separate_norms(augmentation.target)
+    asked: list[str] = []
+
+    def work(sub: Architecture, images: Tensor) -> tuple[Tensor, ...]:
+        asked.append(sub.name)
+        return (net(images, sub),)
+
+    for masks in (None, ChannelMasks(net)):
+        state = make_state()
+        state.masks, state.replays = masks, Listening()  # type: ignore[assignment]
+        state.repeated_as("key", net, augmentation.target, work, batch[0])
+    assert asked == [augmentation.target.name] * 2  # rather than the whole network
+
+
+def test_what_earlier_passes_left_is_not_recorded(
+    net: Network, augmentation: Augmentation, batch: Batch, make_state: MakeState
+) -> None:
+    """A recording would add it again whenever it is played back."""
+    state = make_state()
+    state.cuts = Cuts()
+    net.zero_grad(set_to_none=True)
+    state.outputs(net, batch[0], augmentation.target).logits.square().mean().backward()
+    pending: list[bool] = []
+
+    class Looking(Listening):
+        def __call__(self, key: Hashable, work: Any, inputs: Any, counting: Any) -> Any:
+            pending.append(net.get_parameter("blocks.0.conv.weight").grad is None)
+            return super().__call__(key, work, inputs, counting)
+
+    state.replays = Looking()  # type: ignore[assignment]
+    state.repeated("key", lambda images: (images,), batch[0])
+    assert pending == [False]
 
 
 def test_large_batches_are_sliced(

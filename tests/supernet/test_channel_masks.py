@@ -19,6 +19,15 @@ from nasaug.supernet import (
     load_target,
     maskable,
 )
+from nasaug.supernet.rows import (
+    Bottleneck,
+    Conv,
+    DepthwiseSeparable,
+    GlobalAvgPool,
+    InvertedResidual,
+    Linear,
+    Row,
+)
 
 # Inverted residuals of ReLU6; of squeezes and hard swish; bottlenecks of ReLU after the sum.
 NAMES = ("micro_10k", "mbv3_w035", "resnet50")
@@ -31,6 +40,33 @@ def _space(name: str) -> SearchSpace:
     if name == "resnet50":
         return SearchSpace.around(target, width, expand, (0,), (0,), 8)
     return SearchSpace.around(target, width, expand, (0, 2), (0, 1), 8)
+
+
+def _small(*rows: Row) -> Architecture:
+    return Architecture((*rows, GlobalAvgPool(), Linear(10)), 16)
+
+
+STEM = Conv(3, 2, 8, "relu6")
+INNER = {
+    "depthwise kernel 1 in 3": (
+        _small(STEM, DepthwiseSeparable(3, 1, 8, "relu6")),
+        _small(STEM, DepthwiseSeparable(1, 1, 8, "relu6")),
+    ),
+    "kernel 1 in 5": (
+        _small(STEM, InvertedResidual(5, 1, 16, 8, "relu6", True)),
+        _small(STEM, InvertedResidual(1, 1, 16, 8, "relu6", True)),
+    ),
+    "convolution's kernel 1 in 3": (
+        _small(STEM, Conv(3, 1, 8, "relu6")),
+        _small(STEM, Conv(1, 1, 8, "relu6")),
+    ),
+    "absent, with a squeeze": (
+        _small(STEM, InvertedResidual(5, 1, 16, 8, "hardswish", True, 8)),
+        _small(STEM),
+    ),
+    "absent bottleneck": (_small(STEM, Bottleneck(4, 8)), _small(STEM)),
+}
+LINEAR = InvertedResidual(3, 1, 16, 8, "relu6", False)
 
 
 def _network(arch: Architecture) -> Network:
@@ -81,6 +117,20 @@ def test_masked_is_sliced(name: str) -> None:
             torch.testing.assert_close(mine, gradient, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", INNER)
+def test_parts_of_rows(name: str) -> None:
+    whole, sub = INNER[name]
+    net = _network(whole)
+    images = torch.randn(4, 3, 16, 16, dtype=torch.float64)
+    assert maskable(net)
+    found = []
+    for masks in (None, ChannelMasks(net)):
+        net.zero_grad(set_to_none=True)
+        found.append([_learnt(net, images, sub, masks), *map(_zeros, net.parameters())])
+    for masked, sliced in zip(*found, strict=True):
+        torch.testing.assert_close(masked, sliced)
+
+
 def _zeros(parameter: Tensor) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.clone()
 
@@ -124,6 +174,13 @@ def test_what_cannot_be_masked() -> None:
     net = Network(_space("micro_10k").largest, init=None)
     net.learn_kernel_transforms()
     assert not maskable(net)
+    for rows in (
+        (Conv(5, 2, 8, "relu6", norm=False, bias=True),),  # its kernel has no norm behind it
+        (STEM, LINEAR, Bottleneck(4, 8)),  # which, absent, does not rectify what LINEAR gives
+        (),
+    ):
+        assert not maskable(Network(_small(*rows), init=None))
+    assert maskable(Network(_small(STEM, LINEAR, Bottleneck(4, 16, projection=True)), init=None))
 
 
 def test_somebody_else_s_architecture() -> None:

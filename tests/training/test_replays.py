@@ -32,12 +32,20 @@ def replays(monkeypatch: pytest.MonkeyPatch) -> Replays:
     def nothing(*about: Any, **keys: Any) -> Iterator[None]:
         yield
 
+    @contextmanager
+    def recording(*about: Any, **keys: Any) -> Iterator[None]:
+        """As torch's: where what is inside fails, ending it fails too."""
+        try:
+            yield
+        except RuntimeError:
+            raise RuntimeError("CUDA error: due to a previous error during capture")  # noqa: B904
+
     stream = SimpleNamespace(device=None, wait_stream=lambda other: None)
     monkeypatch.setattr(Graph, "played", 0)
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
     monkeypatch.setattr(torch.cuda, "stream", nothing)
-    monkeypatch.setattr(torch.cuda, "graph", nothing)
+    monkeypatch.setattr(torch.cuda, "graph", recording)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     return Replays(torch.device("cuda"))
 
