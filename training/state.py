@@ -135,8 +135,9 @@ class State:
         are played back from one recording, of the whole network; MACs are those of `sub`, though
         more is computed."""
         masks, before, size = self.masks, self.macs, images.shape[-1]
-        small = macs_at(net.arch, size) * len(images) <= MOST_MASKED
-        if masks is None or not small or net.has_own_norms(sub):
+        if masks is None or net.has_own_norms(sub):
+            return work(sub, images, *inputs)
+        if macs_at(net.arch, size) * len(images) > MOST_MASKED:
             return work(sub, images, *inputs)
 
         def masked(*inputs: Tensor) -> tuple[Tensor, ...]:
