@@ -44,8 +44,8 @@ class Helpers:
         share = 1 if options.mixing in ("sum", "anneal") else 1 / options.helpers
         return options.alpha * share * (left if options.mixing == "anneal" else 1.0)
 
-    def learn(self, helper: Architecture) -> None:
-        """One helper on the labels, forward and backward, of which nothing else is needed."""
+    def learn(self, helper: Architecture) -> Tensor:
+        """One helper on the labels, forward and backward: its logits, without their graph."""
         state, surgery = self._state, self._options.mixing == "surgery"
 
         def learnt(
@@ -57,17 +57,19 @@ class Helpers:
         ) -> tuple[Tensor, ...]:
             out, loss = self._pass(sub, images, labels, soft)
             (scale * loss).backward()
-            return loss.detach(), top1_of(out.logits, labels)
+            return loss.detach(), top1_of(out.logits, labels), out.logits.detach()
 
         images, labels = self._batch
         scale = torch.full((), self._scale, dtype=images.dtype, device=images.device)
         inputs = (images, labels, scale, *([] if self._soft is None else [self._soft]))
         with state.auxiliary() if surgery else nullcontext():
             if self._parts.silent:
-                loss, top1 = state.repeated_as("helper", self._net, helper, learnt, *inputs)
+                results = state.repeated_as("helper", self._net, helper, learnt, *inputs)
             else:
-                loss, top1 = learnt(helper, *inputs)
+                results = learnt(helper, *inputs)
+        loss, top1, logits = results
         self._observe(loss, top1)
+        return logits
 
     def teach(self, helper: Architecture) -> Output:
         """One helper on the labels: forward and, unless its graph is needed again, backward."""

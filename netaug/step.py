@@ -12,6 +12,8 @@ option; with none the target is trained alone. NetDistiller and the other named 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -82,15 +84,16 @@ def _augmented(
     if not options.helps(state.step, state.progress) or space.largest == augmentation.target:
         return _target(net, batch, state, parts, augmentation.target, soft)
     helpers = Helpers(net, batch, state, parts, soft)
-    if parts.in_place is not None or parts.relational is not None:
-        return _taught(net, batch, state, parts, augmentation.target, space, helpers, soft)
-    losses = _target(net, batch, state, parts, augmentation.target, soft)
-    for _ in range(options.helpers):
-        helpers.learn(SAMPLING[options.sampling](space, state.rng))
+    if parts.relational is not None:
+        return _related(net, batch, state, parts, augmentation.target, space, helpers, soft)
+    drawn = [SAMPLING[options.sampling](space, state.rng) for _ in range(options.helpers)]
+    said = [helpers.learn(helper) for helper in drawn]
+    lessons = said if parts.in_place is not None else []
+    losses = _target(net, batch, state, parts, augmentation.target, soft, lessons)
     return {**losses, "helper": helpers.loss}
 
 
-def _taught(
+def _related(
     net: Network,
     batch: Batch,
     state: State,
@@ -100,8 +103,8 @@ def _taught(
     helpers: Helpers,
     soft: Tensor | None,
 ) -> Losses:
-    """Helpers that are teachers too: what they teach comes into the target's loss, whose graph is
-    kept for it until then."""
+    """With relations taught too, maybe through both graphs: the target's is kept until then."""
+    assert parts.relational is not None
     images, labels = batch
     options = parts.netaug
     target = state.outputs(net, images, sub, parts.noise)
@@ -115,11 +118,9 @@ def _taught(
             lesson = _in_place(target.logits, helper.logits, parts.in_place) / options.helpers
             losses["in_place"] = losses.get("in_place", 0) + lesson.detach()
             loss = loss + lesson
-    if parts.relational is not None:
-        relations = _relational(helpers.teacher(space.largest), target, parts.relational, state)
-        losses["relational"] = relations.detach()
-        loss = loss + parts.relational.weight * relations
-    (loss + helpers.pending).backward()
+    relations = _relational(helpers.teacher(space.largest), target, parts.relational, state)
+    losses["relational"] = relations.detach()
+    (loss + parts.relational.weight * relations + helpers.pending).backward()
     return losses | {"helper": helpers.loss}
 
 
@@ -130,22 +131,31 @@ def _target(
     parts: Parts,
     sub: Architecture | None,
     soft: Tensor | None,
+    lessons: Sequence[Tensor] = (),
 ) -> Losses:
-    """The target's own lesson: forward and backward."""
+    """The target's own lesson, and those of helpers with these logits: forward and backward."""
+    outer = () if soft is None else (soft,)
 
-    def learnt(images: Tensor, labels: Tensor, soft: Tensor | None = None) -> tuple[Tensor, ...]:
+    def learnt(images: Tensor, labels: Tensor, *teachers: Tensor) -> tuple[Tensor, ...]:
         out = state.outputs(net, images, sub, parts.noise)
-        loss = hard_and_soft(out.logits, labels, soft, parts.distill, state)
-        loss.backward()
-        return loss.detach(), top1_of(out.logits, labels)
+        teacher = teachers[0] if outer else None
+        loss = hard_and_soft(out.logits, labels, teacher, parts.distill, state)
+        losses = [loss]
+        if lessons:
+            assert parts.in_place is not None
+            helpers = teachers[len(outer) :]
+            taught = [_in_place(out.logits[: len(one)], one, parts.in_place) for one in helpers]
+            losses.append(torch.stack(taught).mean())
+        sum(losses[1:], loss).backward()
+        return top1_of(out.logits, labels), *(each.detach() for each in losses)
 
-    inputs = batch if soft is None else (*batch, soft)
+    inputs = (*batch, *outer, *lessons)
     if parts.silent and parts.boost is None:
-        loss, top1 = state.repeated(sub, learnt, *inputs)
+        top1, *losses = state.repeated(sub, learnt, *inputs)
     else:  # noise or a slope of its own
-        loss, top1 = learnt(*inputs)
+        top1, *losses = learnt(*inputs)
     state.observe("top1_target", top1)
-    return {"target": loss}
+    return dict(zip(("target", "in_place"), losses, strict=False))
 
 
 def _in_place(target: Tensor, helper: Tensor, options: InPlaceOptions) -> Tensor:

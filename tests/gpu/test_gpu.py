@@ -11,7 +11,13 @@ import pytest
 import torch
 
 from nasaug.__main__ import run
-from nasaug.netaug import Augmentation, NetAugOptions, Parts, training_step
+from nasaug.netaug import (
+    Augmentation,
+    InPlaceOptions,
+    NetAugOptions,
+    Parts,
+    training_step,
+)
 from nasaug.search import SupernetOptions, supernet_step
 from nasaug.supernet import Architecture, Network, SearchSpace, load_target, published_factors
 from nasaug.training import Recipe, RunFolder, Step, View, fit, load_dataset, training_batches
@@ -105,14 +111,17 @@ def _apart(arch: Architecture, step: Step, folder: Path) -> float:
     return float((replayed - launched).norm() / launched.norm())
 
 
-@pytest.mark.parametrize("augmented", [False, True])
+@pytest.mark.parametrize(
+    ("augmented", "in_place"), [(False, None), (True, None), (True, InPlaceOptions())]
+)
 def test_recordings_compute_what_the_step_does(
-    augmented: bool, tmp_path: Path, recorded: list[object]
+    augmented: bool, in_place: InPlaceOptions | None, tmp_path: Path, recorded: list[object]
 ) -> None:
     target = load_target("micro_10k", num_classes=10, in_channels=1)
     augmentation = Augmentation.by_factors(target, published_factors("micro_10k"))
     # Sorting moves channels by far more than steps do.
-    parts = Parts(augmentation if augmented else None, NetAugOptions(sort_channels=False))
+    options = NetAugOptions(sort_channels=False)
+    parts = Parts(augmentation if augmented else None, options, in_place=in_place)
     arch = augmentation.largest if augmented else target
     assert _apart(arch, training_step(parts), tmp_path) < APART
     assert len(recorded) == 1 + augmented  # the target's pass, and one for all helpers

@@ -102,7 +102,7 @@ def test_of_netaug_the_helpers(
     for step in (1, 2, 99):
         state, sliced = make_state(step), make_state(step)
         state.masks = masks
-        assert _asked(parts, net, batch, state) == [augmentation.target, "helper", "helper"]
+        assert _asked(parts, net, batch, state) == ["helper", "helper", augmentation.target]
         _asked(parts, net, batch, sliced)
         assert state.macs == sliced.macs
         target.append(state.macs)
@@ -122,9 +122,11 @@ def test_of_netaug_the_helpers(
     ],
     ids=str,
 )
+@pytest.mark.parametrize("in_place", [None, InPlaceOptions(certainty=True)])
 @pytest.mark.parametrize("step", [1, 90])
 def test_masked_helpers_leave_the_gradients_of_slices(
     step: int,
+    in_place: InPlaceOptions | None,
     changes: dict[str, Any],
     net: Network,
     augmentation: Augmentation,
@@ -136,7 +138,7 @@ def test_masked_helpers_leave_the_gradients_of_slices(
     teacher = Teaching(len(batch[1]))
     distill = DistillOptions(helpers=True)
     options = NetAugOptions(**changes)
-    parts = Parts(augmentation, options, distill=distill, teacher=teacher)  # type: ignore[arg-type]
+    parts = Parts(augmentation, options, None, in_place, distill, teacher)
     found = []
     for masks in (None, ChannelMasks(net)):
         state = make_state(step)
@@ -201,17 +203,31 @@ def test_large_batches_are_sliced(
     assert _asked(Parts(augmentation), net, batch, state) == [augmentation.target]
 
 
-@pytest.mark.parametrize(
-    "teaching", [{"in_place": InPlaceOptions()}, {"relational": RelationalOptions()}]
-)
-def test_lessons_of_helpers_join_the_target_s(
-    teaching: dict[str, Any],
-    net: Network,
-    augmentation: Augmentation,
-    batch: Batch,
-    make_state: MakeState,
+def test_what_helpers_say_is_given_to_the_target_s_recording(
+    net: Network, augmentation: Augmentation, batch: Batch, make_state: MakeState
 ) -> None:
-    assert _asked(Parts(augmentation, **teaching), net, batch, make_state()) == []
+    """As inputs, since it differs from step to step."""
+    given: list[list[torch.Size]] = []
+
+    class Looking(Listening):
+        def __call__(self, key: Hashable, work: Any, inputs: Any, counting: Any) -> Any:
+            given.append([each.shape for each in inputs[2:]])
+            return super().__call__(key, work, inputs, counting)
+
+    images, classes = len(batch[1]), 10
+    state = make_state(1)
+    state.replays = Looking()  # type: ignore[assignment]
+    options = NetAugOptions(helpers=2, share=0.5)
+    training_step(Parts(augmentation, options, in_place=InPlaceOptions()))(net, batch, state)
+    assert given == [[torch.Size((images // 2, classes))] * 2]
+
+
+def test_relations_are_launched(
+    net: Network, augmentation: Augmentation, batch: Batch, make_state: MakeState
+) -> None:
+    """Their graph is that of two passes, and triples of images are drawn anew."""
+    parts = Parts(augmentation, relational=RelationalOptions(), in_place=InPlaceOptions())
+    assert _asked(parts, net, batch, make_state()) == []
 
 
 def test_the_gradients_are_there_when_it_ends(

@@ -51,11 +51,11 @@ def _pairs(
     seed: int = 0,
     options: NetAugOptions = UNSORTED,
 ) -> list[tuple[Architecture, Architecture]]:
-    """What the given steps of a run would train: first and second."""
+    """What the given steps of a run would train: the target, which comes last, and the helper."""
     listening, step = Listening(), netaug_step(augmentation, options)
     for index in steps:
         step(listening, batch, make_state(index, seed))  # type: ignore[arg-type]
-    return list(zip(listening.run[::2], listening.run[1::2], strict=True))
+    return list(zip(listening.run[1::2], listening.run[::2], strict=True))
 
 
 def _scattered(net: Network, part: Architecture, batch: Batch) -> tuple[float, Weights]:
