@@ -12,6 +12,7 @@ by one, from different machines.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ Summary = Mapping[str, Any]
 # What draws figures, by name, with captions.
 Drawings = dict[str, tuple[Callable[[], Figure], str]]
 PAGE, FOLDER = "results.md", "results"
+FIGURE = re.compile(r"!\[[^]]*\]\(([^)/]+\.svg)\)")
 COLUMNS = ("study", "question", "answer", "runs", "training", "time", "final")
 INTRODUCTION = """\
 # Results
@@ -68,12 +70,22 @@ def publish(folder: Path, summary: Summary) -> Path:
         )
     others = [one for one in summaries_in(folder) if one.get("study") != summary["study"]]
     pages = results_pages(sorted([*others, summary], key=lambda one: str(one.get("study"))))
+    page = own / f"{summary['study']}.md"
+    shown = _shown(page)
     write_atomically(there, json.dumps(summary, allow_nan=False) + "\n")
     for name, (draw, _) in _figures(summary).items():
         save_picture(draw(), own / f"{summary['study']}-{name}.svg")
     for name, text in pages.items():
         write_atomically(folder / name, text)
-    return own / f"{summary['study']}.md"
+    for picture in shown - _shown(page):
+        picture.unlink(missing_ok=True)
+    return page
+
+
+def _shown(page: Path) -> set[Path]:
+    """The figures beside a page that it shows; none where there is no page."""
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    return {page.parent / name for name in FIGURE.findall(text)}
 
 
 def summaries_in(folder: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +85,20 @@ def test_studies_stand_beside_each_other_and_are_replaced(
     assert page.read_text() == first
 
 
+def test_figures_of_targets_that_a_study_no_longer_has_go(
+    nasaug: Nasaug, study: Any, quickly: Any, tmp_path: Path
+) -> None:
+    nasaug("compare", study())
+    summary = json.loads(Path("runs/compare-tiny/summary.json").read_text())
+    publish(tmp_path, summary)
+    own = tmp_path / "results"
+    kept = own / "tiny-mine.svg"
+    kept.write_text("a figure that no page shows")
+    arms = [{**arm, "target": "micro_3k"} for arm in summary["arms"]]
+    publish(tmp_path, {**summary, "targets": ["micro_3k"], "arms": arms})
+    assert {path.name for path in own.glob("*.svg")} == {"tiny-micro_3k.svg", kept.name}
+
+
 def test_a_damaged_summary_is_named(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "results/broken.json").write_text("{")
@@ -96,6 +111,8 @@ def test_the_pages_in_docs_are_what_their_summaries_say() -> None:
     assert {name: (DOCS / name).read_text() for name in pages} == pages
     own = {f"results/{path.name}" for path in (DOCS / "results").glob("*.md")}
     assert own == pages.keys() - {"results.md"}
+    shown = set(re.findall(r"\]\(([^)/]+\.svg)\)", "".join(pages.values())))
+    assert {path.name for path in (DOCS / "results").glob("*.svg")} == shown
 
 
 def test_a_contrast_and_a_study_of_one_name(tmp_path: Path) -> None:
