@@ -32,7 +32,6 @@ class StudyOptions:
     out: str | None
     cells: str | None
     code: str | None
-    resume: bool  # implied
     as_json: bool
 
     def __post_init__(self) -> None:
@@ -87,7 +86,12 @@ def study_options(what: str) -> Callable[[Command], Command]:
         click.option(
             "--code", metavar="VERSION", help="Use the cells that this version of the code made."
         ),
-        click.option("--resume", is_flag=True, help="Implied: it goes on where it stopped."),
+        click.option(
+            "--resume",
+            is_flag=True,
+            expose_value=False,
+            help="Implied: it goes on where it stopped.",
+        ),
         json_option,
     )
 
