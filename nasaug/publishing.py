@@ -12,7 +12,6 @@ by one, from different machines.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -36,7 +35,6 @@ Summary = Mapping[str, Any]
 # What draws figures, by name, with captions.
 Drawings = dict[str, tuple[Callable[[], Figure], str]]
 PAGE, FOLDER = "results.md", "results"
-FIGURE = re.compile(r"!\[[^]]*\]\(([^)/]+\.svg)\)")
 COLUMNS = ("study", "question", "answer", "runs", "training", "time", "final")
 INTRODUCTION = """\
 # Results
@@ -56,6 +54,8 @@ is below what is planned, and studies that are not final, will change."""
 def publish(folder: Path, summary: Summary) -> Path:
     """Put a summary and its figures there and write the pages; returns the path of its own.
 
+    Figures of its former summary that no page shows any more are removed.
+
     Raises: OSError; ValueError for a damaged summary of another study, and for a study of one kind
         under the name of a published one of another.
     """
@@ -70,22 +70,29 @@ def publish(folder: Path, summary: Summary) -> Path:
         )
     others = [one for one in summaries_in(folder) if one.get("study") != summary["study"]]
     pages = results_pages(sorted([*others, summary], key=lambda one: str(one.get("study"))))
-    page = own / f"{summary['study']}.md"
-    shown = _shown(page)
-    write_atomically(there, json.dumps(summary, allow_nan=False) + "\n")
     for name, (draw, _) in _figures(summary).items():
-        save_picture(draw(), own / f"{summary['study']}-{name}.svg")
-    for name, text in pages.items():
-        write_atomically(folder / name, text)
-    for picture in shown - _shown(page):
-        picture.unlink(missing_ok=True)
-    return page
+        save_picture(draw(), own / _picture(summary, name))
+    for path, text in pages.items():
+        write_atomically(folder / path, text)
+    said = "\n".join(pages.values())
+    for picture in _pictures(known):
+        if f"({picture})" not in said:
+            (own / picture).unlink(missing_ok=True)
+    # Last, so that a publishing that was stopped still knows the former figures.
+    write_atomically(there, json.dumps(summary, allow_nan=False) + "\n")
+    return own / f"{summary['study']}.md"
 
 
-def _shown(page: Path) -> set[Path]:
-    """The figures beside a page that it shows; none where there is no page."""
-    text = page.read_text(encoding="utf-8") if page.exists() else ""
-    return {page.parent / name for name in FIGURE.findall(text)}
+def _picture(summary: Summary, name: str) -> str:
+    return f"{summary['study']}-{name}.svg"
+
+
+def _pictures(summary: Summary) -> list[str]:
+    """The file names of its figures; none are known of a summary of another release."""
+    try:
+        return [_picture(summary, name) for name in _figures(summary)]
+    except KeyError:
+        return []
 
 
 def summaries_in(folder: Path) -> list[dict[str, Any]]:
@@ -128,7 +135,7 @@ def _page(one: Summary) -> str:
     said = {CONTRAST: of_contrasts.markdown, DETECTION: of_detections.markdown}
     text = said.get(str(one.get("kind")), of_studies.markdown)(one)
     figures = [
-        f"![{caption}]({one['study']}-{name}.svg)" for name, (_, caption) in _figures(one).items()
+        f"![{caption}]({_picture(one, name)})" for name, (_, caption) in _figures(one).items()
     ]
     return "\n\n".join([text.rstrip(), *figures, f"[All results](../{PAGE})"]) + "\n"
 

@@ -72,11 +72,13 @@ class Helpers:
         return logits
 
     def teach(self, helper: Architecture) -> Output:
-        """One helper on the labels: forward and, unless its graph is needed again, backward."""
+        """One helper of relational distillation on the labels: forward and, unless its graph is
+        needed again, backward."""
         out, loss = self._pass(helper, *self._batch, self._soft)
         relational = self._parts.relational
-        kept = relational is not None and relational.attached
-        self._backward(self._scale * loss, kept and self._options.sampling == "largest")
+        assert relational is not None
+        kept = relational.attached and self._options.sampling == "largest"
+        self._backward(self._scale * loss, kept)
         self._observe(loss.detach(), top1_of(out.logits, self._batch[1]))
         self._last = out
         return out

@@ -94,9 +94,50 @@ def test_figures_of_targets_that_a_study_no_longer_has_go(
     own = tmp_path / "results"
     kept = own / "tiny-mine.svg"
     kept.write_text("a figure that no page shows")
-    arms = [{**arm, "target": "micro_3k"} for arm in summary["arms"]]
-    publish(tmp_path, {**summary, "targets": ["micro_3k"], "arms": arms})
+    publish(tmp_path, _on(summary, "micro_3k"))
     assert {path.name for path in own.glob("*.svg")} == {"tiny-micro_3k.svg", kept.name}
+
+
+def test_figures_that_another_page_shows_stay(
+    nasaug: Nasaug, study: Any, quickly: Any, tmp_path: Path
+) -> None:
+    """Two studies may come to one name; a person's pictures are nobody's."""
+    nasaug("compare", study())
+    summary = json.loads(Path("runs/compare-tiny/summary.json").read_text())
+    own = tmp_path / "results"
+    own.mkdir()
+    (own / "tiny.md").write_text("![mine](mine.svg)")
+    (own / "mine.svg").write_text("a person's")
+    publish(tmp_path, _on(summary, "wide-micro"))
+    publish(tmp_path, {**_on(summary, "micro"), "study": "tiny-wide"})
+    publish(tmp_path, _on(summary, "micro_3k"))
+    assert {path.name for path in own.glob("*.svg")} == {
+        "tiny-micro_3k.svg", "tiny-wide-micro.svg", "mine.svg",
+    }  # fmt: skip
+
+
+def test_a_publishing_that_was_stopped_still_knows_the_former_figures(
+    nasaug: Nasaug, study: Any, quickly: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nasaug("compare", study())
+    summary = json.loads(Path("runs/compare-tiny/summary.json").read_text())
+    publish(tmp_path, summary)
+    with monkeypatch.context() as stopping:
+        stopping.setattr(Path, "unlink", _stopped)
+        with pytest.raises(KeyboardInterrupt):
+            publish(tmp_path, _on(summary, "micro_3k"))
+    publish(tmp_path, _on(summary, "micro_3k"))
+    assert [path.name for path in (tmp_path / "results").glob("*.svg")] == ["tiny-micro_3k.svg"]
+
+
+def _on(summary: dict[str, Any], target: str) -> dict[str, Any]:
+    """The summary of a study of one target, as of another."""
+    arms = [{**arm, "target": target} for arm in summary["arms"]]
+    return {**summary, "targets": [target], "arms": arms}
+
+
+def _stopped(path: Path, missing_ok: bool = False) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_damaged_summary_is_named(tmp_path: Path) -> None:
