@@ -1,9 +1,10 @@
 """The results pages: what the published studies and contrasts found, from their summaries alone.
 
-    FOLDER/results.md                     a table of all
+    FOLDER/results.md                     a table of all, and what they say together
     FOLDER/results/STUDY.md               the tables of each
     FOLDER/results/STUDY.json             a summary
     FOLDER/results/STUDY-NAME.svg         its figures
+    FOLDER/results/together.svg           all differences that studies found
 
 The pages are written anew from all summaries that lie there, so that studies may be published one
 by one, from different machines.
@@ -22,6 +23,7 @@ from matplotlib.figure import Figure
 from nasaug.comparing import tables as of_studies
 from nasaug.comparing.figures import compute_figure
 from nasaug.comparing.tables import compute, duration, markdown_table, time_key
+from nasaug.comparing.together import all_compared, together_figure, together_section
 from nasaug.contrasting import report as contrast_report
 from nasaug.contrasting import tables as of_contrasts
 from nasaug.contrasting.summary import KIND as CONTRAST
@@ -34,7 +36,7 @@ from nasaug.training import read_json_object, write_atomically
 Summary = Mapping[str, Any]
 # What draws figures, by name, with captions.
 Drawings = dict[str, tuple[Callable[[], Figure], str]]
-PAGE, FOLDER = "results.md", "results"
+PAGE, FOLDER, TOGETHER = "results.md", "results", "together.svg"
 COLUMNS = ("study", "question", "answer", "runs", "training", "time", "final")
 INTRODUCTION = """\
 # Results
@@ -69,9 +71,14 @@ def publish(folder: Path, summary: Summary) -> Path:
             "rename the YAML file of this one, or remove that file"
         )
     others = [one for one in summaries_in(folder) if one.get("study") != summary["study"]]
-    pages = results_pages(sorted([*others, summary], key=lambda one: str(one.get("study"))))
+    summaries = sorted([*others, summary], key=lambda one: str(one.get("study")))
+    pages = results_pages(summaries)
     for name, (draw, _) in _figures(summary).items():
         save_picture(draw(), own / _picture(summary, name))
+    if compared := _compared(summaries):
+        save_picture(together_figure(compared), own / TOGETHER)
+    else:
+        (own / TOGETHER).unlink(missing_ok=True)
     for path, text in pages.items():
         write_atomically(folder / path, text)
     said = "\n".join(pages.values())
@@ -116,7 +123,15 @@ def results_pages(summaries: Sequence[Summary]) -> dict[str, str]:
                 f"{FOLDER}/{one.get('study')}.json is of another release of nasaug: it does not "
                 f"say {error}; publish that study again (--code uses the cells of its release)"
             ) from error
-    return {PAGE: f"{INTRODUCTION}\n\n{markdown_table((COLUMNS, rows), 3)}\n", **pages}
+    parts = [INTRODUCTION, markdown_table((COLUMNS, rows), 3)]
+    if compared := _compared(summaries):
+        parts.append(together_section(compared, FOLDER, TOGETHER))
+    return {PAGE: "\n\n".join(parts) + "\n", **pages}
+
+
+def _compared(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
+    """Of studies of `nasaug compare`; contrasts and detectors are compared on their own pages."""
+    return all_compared(one for one in summaries if "kind" not in one)
 
 
 def _row(one: Summary) -> list[str]:

@@ -95,7 +95,9 @@ def test_figures_of_targets_that_a_study_no_longer_has_go(
     kept = own / "tiny-mine.svg"
     kept.write_text("a figure that no page shows")
     publish(tmp_path, _on(summary, "micro_3k"))
-    assert {path.name for path in own.glob("*.svg")} == {"tiny-micro_3k.svg", kept.name}
+    assert {path.name for path in own.glob("*.svg")} == {
+        "tiny-micro_3k.svg", kept.name, "together.svg",
+    }  # fmt: skip
 
 
 def test_figures_that_another_page_shows_stay(tmp_path: Path) -> None:
@@ -109,7 +111,7 @@ def test_figures_that_another_page_shows_stay(tmp_path: Path) -> None:
     publish(tmp_path, {**_on(summary, "micro"), "study": "tiny-wide"})
     publish(tmp_path, _on(summary, "micro_3k"))
     assert {path.name for path in own.glob("*.svg")} == {
-        "tiny-micro_3k.svg", "tiny-wide-micro.svg", "mine.svg",
+        "tiny-micro_3k.svg", "tiny-wide-micro.svg", "mine.svg", "together.svg",
     }  # fmt: skip
 
 
@@ -123,7 +125,8 @@ def test_a_publishing_that_was_stopped_still_knows_the_former_figures(
         with pytest.raises(KeyboardInterrupt):
             publish(tmp_path, _on(summary, "micro_3k"))
     publish(tmp_path, _on(summary, "micro_3k"))
-    assert [path.name for path in (tmp_path / "results").glob("*.svg")] == ["tiny-micro_3k.svg"]
+    there = {path.name for path in (tmp_path / "results").glob("*.svg")}
+    assert there == {"tiny-micro_3k.svg", "together.svg"}
 
 
 def _published() -> dict[str, Any]:
@@ -134,8 +137,11 @@ def _published() -> dict[str, Any]:
 
 def _on(summary: dict[str, Any], target: str) -> dict[str, Any]:
     """The summary of a study of one target, as of another."""
-    arms = [{**arm, "target": target} for arm in summary["arms"]]
-    return {**summary, "targets": [target], "arms": arms}
+    moved = {
+        part: [{**one, "target": target} for one in summary[part]]
+        for part in ("arms", "comparisons")
+    }
+    return {**summary, "targets": [target], **moved}
 
 
 def _stopped(path: Path, missing_ok: bool = False) -> None:
@@ -154,7 +160,7 @@ def test_the_pages_in_docs_are_what_their_summaries_say() -> None:
     assert {name: (DOCS / name).read_text() for name in pages} == pages
     own = {f"results/{path.name}" for path in (DOCS / "results").glob("*.md")}
     assert own == pages.keys() - {"results.md"}
-    shown = set(re.findall(r"\]\(([^)/]+\.svg)\)", "".join(pages.values())))
+    shown = set(re.findall(r"\]\((?:results/)?([^)/]+\.svg)\)", "".join(pages.values())))
     assert {path.name for path in (DOCS / "results").glob("*.svg")} == shown
 
 

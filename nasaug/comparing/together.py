@@ -1,0 +1,152 @@
+"""What all published studies say together: how many comparisons are told apart, and which.
+
+Only final comparisons with an interval count, those of single targets, and each once: studies share
+their cells, so that one comparison may stand on several pages, with more seeds on one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from nasaug.comparing.figures import sheet_with_axes
+from nasaug.comparing.tables import (
+    EQUAL,
+    Table,
+    count,
+    interval,
+    markdown_table,
+    points,
+    probability,
+)
+from nasaug.pictures.canvas import BLUE, GREY, INK, RED, style
+
+Row = Mapping[str, Any]
+LEVEL = 0.05
+COUNTED = ("at", "comparisons", "ahead", "corrected", "behind", "corrected", "not told apart")
+APART = (
+    "study", "target", "method", "epochs", "against", "at", "n", "difference (points)",
+    "95 % interval", "p (Holm)",
+)  # fmt: skip
+EXPLAINED = """\
+Every final comparison of the studies above, once, though studies share runs: a difference in test
+top-1 is told apart where its 95 % interval is without 0, which chance alone does in one of twenty;
+*corrected* counts those of them that Holm's correction within their study leaves (p < 0.05)."""
+# Points up to which differences are drawn to scale; those beyond are drawn by their logarithm.
+TO_SCALE = 2.0
+TICKS = (-20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20)
+GAP = 3  # rows between blocks
+
+
+def all_compared(summaries: Iterable[Row]) -> list[dict[str, Any]]:
+    """The comparisons that count, each with its `study`, from the least difference up."""
+    found = [one for summary in summaries for one in _of_study(summary)]
+    kept: list[dict[str, Any]] = []
+    for one in sorted(found, key=lambda one: -one["n"]):
+        if not any(_are_one(one, other) for other in kept):
+            kept.append(one)
+    return sorted(kept, key=lambda one: float(one["difference"]))
+
+
+def _of_study(summary: Row) -> Iterator[dict[str, Any]]:
+    arms = {(arm["target"], arm["method"], arm["epochs"]): arm for arm in summary["arms"]}
+    for one in summary["comparisons"]:
+        if one["final"] and one["low"] is not None and one["target"] in summary["targets"]:
+            ours = arms[one["target"], one["method"], one["epochs"]]
+            theirs = arms[one["target"], one["against"], one["against_epochs"]]
+            sides = set(ours["cells"]), set(theirs["cells"])
+            yield {**one, "study": summary["study"], "sides": sides}
+
+
+def _are_one(one: Row, other: Row) -> bool:
+    """Whether they share runs on both sides, and are equal in the same."""
+    shared = (mine & its for mine, its in zip(one["sides"], other["sides"], strict=True))
+    return one["equal"] == other["equal"] and all(shared)
+
+
+def together_section(compared: Sequence[Row], folder: str, picture: str) -> str:
+    """The section of the page, in Markdown; pages of studies and the `picture` are in `folder`."""
+    parts = [
+        "## Taken together",
+        EXPLAINED,
+        markdown_table(_counted(compared), 1),
+        f"![All differences, sorted]({folder}/{picture})",
+    ]
+    apart = _apart_table(compared, folder)
+    if apart[1]:
+        parts += ["Told apart, the best first:", markdown_table(apart, 3)]
+    return "\n\n".join(parts)
+
+
+def _counted(compared: Sequence[Row]) -> Table:
+    return COUNTED, [
+        [EQUAL[equal], *map(str, _numbers([one for one in compared if one["equal"] == equal]))]
+        for equal in _equals(compared)
+    ]
+
+
+def _numbers(compared: Sequence[Row]) -> list[int]:
+    ahead = [one for one in compared if one["low"] > 0]
+    behind = [one for one in compared if one["high"] < 0]
+    rest = len(compared) - len(ahead) - len(behind)
+    return [
+        len(compared), len(ahead), _corrected(ahead), len(behind), _corrected(behind), rest,
+    ]  # fmt: skip
+
+
+def _corrected(compared: Iterable[Row]) -> int:
+    return sum(one["holm"] is not None and one["holm"] < LEVEL for one in compared)
+
+
+def _equals(compared: Iterable[Row]) -> list[str]:
+    return [equal for equal in EQUAL if any(one["equal"] == equal for one in compared)]
+
+
+def _is_apart(one: Row) -> bool:
+    return bool(one["low"] > 0 or one["high"] < 0)
+
+
+def _apart_table(compared: Iterable[Row], folder: str) -> Table:
+    apart = sorted(filter(_is_apart, compared), key=lambda one: -one["difference"])
+    return APART, [
+        [
+            f"[{one['study']}]({folder}/{one['study']}.md)",
+            one["target"],
+            one["method"],
+            str(one["epochs"]),
+            one["against"],
+            EQUAL[one["equal"]],
+            count(one),
+            points(one["difference"]),
+            interval(one, signed=True),
+            probability(one["holm"]),
+        ]
+        for one in apart
+    ]
+
+
+def together_figure(compared: Sequence[Row]) -> Figure:
+    """All differences with their intervals, sorted, a block for every kind of equality; blue where
+    the method is ahead by an interval without 0, red where it is behind."""
+    place, middles = 0, {}
+    with style():
+        figure, axes = sheet_with_axes(0.9 + 0.055 * (len(compared) + GAP * len(EQUAL)))
+        for equal in reversed(_equals(compared)):
+            block = [one for one in compared if one["equal"] == equal]
+            for row, one in enumerate(block, start=place):
+                colour = BLUE if one["low"] > 0 else RED if one["high"] < 0 else GREY
+                axes.plot([100 * one["low"], 100 * one["high"]], [row, row], color=colour, lw=1.0)
+                axes.plot(100 * one["difference"], row, "o", color=colour, ms=2.5)
+            middles[EQUAL[equal]] = place + (len(block) - 1) / 2
+            place += len(block) + GAP
+        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.grid(axis="y", visible=False)
+        axes.set_yticks(list(middles.values()), list(middles))
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.set_xscale("symlog", linthresh=TO_SCALE)
+        axes.set_xticks(TICKS, [f"{tick:+d}" if tick else "0" for tick in TICKS])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("difference in test top-1, points, with 95 % intervals")
+    return figure
