@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 
 from nasaug.comparing import tables as of_studies
 from nasaug.comparing.figures import compute_figure
-from nasaug.comparing.tables import compute, duration, markdown_table, time_key
+from nasaug.comparing.formats import compute, duration, markdown_table
+from nasaug.comparing.tables import time_key
 from nasaug.comparing.together import all_compared, together_figure, together_section
 from nasaug.contrasting import report as contrast_report
 from nasaug.contrasting import tables as of_contrasts

@@ -19,7 +19,8 @@ from matplotlib.ticker import (
     PercentFormatter,
 )
 
-from nasaug.comparing.tables import arm_name, compute
+from nasaug.comparing.formats import compute
+from nasaug.comparing.tables import arm_name
 from nasaug.pictures.canvas import BLUE, GREEN, GREY, INK, ORANGE, RED, SKY, plain, sheet, style
 
 Row = Mapping[str, Any]

@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nasaug.comparing.formats import Table
 from nasaug.comparing.studies import OUTPUTS
-from nasaug.comparing.tables import Table
 from nasaug.pipelines import page
 from nasaug.training import write_atomically
 

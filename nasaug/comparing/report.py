@@ -22,6 +22,7 @@ from nasaug.comparing.tables import (
     markdown,
     notes,
     tuning_table,
+    unpaired_table,
 )
 from nasaug.pictures import inline_svg
 from nasaug.pipelines import page
@@ -60,7 +61,13 @@ def report_page(summary: Summary, study: str) -> str:
 def _differences(summary: Summary) -> str:
     rows = compared_table(summary)
     marked = [index for index, row in enumerate(rows[1]) if row[0].startswith("all")]
-    return html_table(rows, 5, marked) + html_answer(summary)
+    not_paired = page.paragraph("By all runs of both sides, not paired:", "note")
+    return (
+        html_table(rows, 5, marked)
+        + not_paired
+        + html_table(unpaired_table(summary), 5)
+        + html_answer(summary)
+    )
 
 
 def _maps(summary: Summary) -> str:

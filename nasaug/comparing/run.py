@@ -7,6 +7,7 @@ from typing import Any
 
 from nasaug.comparing.cells import Cell
 from nasaug.comparing.checks import check_cells
+from nasaug.comparing.formats import Table, duration
 from nasaug.comparing.plan import Plan, Planner
 from nasaug.comparing.report import write_outputs
 from nasaug.comparing.sitting import Sitting
@@ -14,7 +15,7 @@ from nasaug.comparing.status import Status, status
 from nasaug.comparing.store import Store
 from nasaug.comparing.studies import dump_study
 from nasaug.comparing.summary import summarise
-from nasaug.comparing.tables import Table, arms_table, compared_table, duration, notes
+from nasaug.comparing.tables import arms_table, compared_table, notes
 
 
 class StudySitting(Sitting):

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from nasaug.comparing.cells import Cell
+from nasaug.comparing.formats import Table
 from nasaug.comparing.places import Places, cells_side_by_side
 from nasaug.comparing.runner import Runner
 from nasaug.comparing.status import Status
 from nasaug.comparing.store import Store, versions_in
 from nasaug.comparing.studies import STUDY, check_folder, dump_study
-from nasaug.comparing.tables import Table
 from nasaug.comparing.telling import emit_found, emit_status, fail_if_cells_failed
 from nasaug.comparing.versions import Code
 from nasaug.console import emit_json, say, show_log_messages

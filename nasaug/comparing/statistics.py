@@ -1,14 +1,16 @@
 """What a handful of runs says: means, intervals, paired differences, corrected for many looks.
 
 Intervals are Student's t at 95 %. Two methods are compared by their differences run by run, on the
-same target and seed (paired t-test); over several targets these differences are pooled. p values of
-one family of comparisons are corrected by Holm (1979). One run gives a number and no interval.
+same target and seed (paired t-test); over several targets these differences are pooled. They are
+compared by all runs of both, too, as if no two belonged together (Welch, 1947), which says more
+where runs of one seed are no more alike than others. p values of one family of comparisons are
+corrected by Holm (1979). One run gives a number and no interval.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +20,7 @@ from scipy import stats
 CONFIDENCE = 0.95
 # Differences of fractions that are equal differ by this much when written in binary.
 ROUNDING = 1e-12
+LEAST_PAIRS = 3  # two points lie on a line
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,25 @@ class Mean:
 @dataclass(frozen=True)
 class Paired:
     """Mean difference of `n` pairs, its interval and the p value of the paired t-test, two-sided;
-    None where n is too small to say. p is None too where all differences are equal."""
+    None where n is too small to say. p is None too where all differences are equal. `correlation`
+    is Pearson's of the pairs, None where there are fewer than 3 or a side does not vary."""
 
     n: int
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    correlation: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """Difference of two means, its interval and the p value of Welch's t-test, two-sided; None
+    where a side has fewer than two runs or neither varies."""
+
     difference: float | None = None
     low: float | None = None
     high: float | None = None
@@ -59,7 +78,7 @@ def mean_of(values: Sequence[float]) -> Mean:
     if n == 1:
         return Mean(1, mean)
     sd = float(np.std(values, ddof=1))
-    half = sd / math.sqrt(n) * float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
+    half = sd / math.sqrt(n) * _quantile(n - 1)
     return Mean(n, mean, sd, mean - half, mean + half)
 
 
@@ -72,7 +91,45 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Paired:
     p = None
     if found.sd is not None and found.sd > ROUNDING:
         p = float(stats.ttest_rel(ours, theirs).pvalue)
-    return Paired(found.n, found.mean, found.low, found.high, p)
+    return Paired(found.n, found.mean, found.low, found.high, p, _correlation(ours, theirs))
+
+
+def _correlation(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
+    if len(ours) < LEAST_PAIRS or min(np.std(ours), np.std(theirs)) <= ROUNDING:
+        return None
+    return float(np.corrcoef(ours, theirs)[0, 1])
+
+
+def unpaired(ours: Mean, theirs: Mean) -> Unpaired:
+    """Our mean less theirs. The degrees of freedom are Welch's and Satterthwaite's."""
+    if ours.mean is None or theirs.mean is None:
+        return Unpaired()
+    difference = ours.mean - theirs.mean
+    if ours.sd is None or theirs.sd is None or max(ours.sd, theirs.sd) <= ROUNDING:
+        return Unpaired(difference)
+    parts = [side.sd**2 / side.n for side in (ours, theirs) if side.sd is not None]
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / (ours.n - 1) + parts[1] ** 2 / (theirs.n - 1))
+    half = math.sqrt(sum(parts)) * _quantile(freedom)
+    p = 2 * float(stats.t.sf(abs(difference) / math.sqrt(sum(parts)), freedom))
+    return Unpaired(difference, difference - half, difference + half, p)
+
+
+def _quantile(freedom: float) -> float:
+    """Of Student's t: half of an interval, in standard errors."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+
+
+def corrected(comparisons: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """With Holm's p as `holm`, and how many it corrects for as `family`: the methods on one target
+    (or on all) at one length and at equal one thing."""
+
+    def family(one: Mapping[str, Any]) -> tuple[str, int, str]:
+        return one["target"], one["epochs"], one["equal"]
+
+    for key in dict.fromkeys(map(family, comparisons)):
+        own = [one for one in comparisons if family(one) == key]
+        for one, p in zip(own, holm([one["p"] for one in own]), strict=True):
+            yield {**one, "holm": p, "family": sum(other["p"] is not None for other in own)}
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:

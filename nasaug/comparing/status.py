@@ -8,9 +8,9 @@ from statistics import mean, median
 from typing import Any, Protocol
 
 from nasaug.comparing.cells import Arm, Cell
+from nasaug.comparing.formats import duration
 from nasaug.comparing.plan import Later
 from nasaug.comparing.store import Failure, State, Store
-from nasaug.comparing.tables import duration
 
 
 class Planner(Protocol):

@@ -14,7 +14,7 @@ from nasaug.comparing.cells import Arm, Cell
 from nasaug.comparing.costs import Quantity
 from nasaug.comparing.maps import difference_maps
 from nasaug.comparing.plan import Match, Plan, Planner
-from nasaug.comparing.statistics import first_reaching, holm, mean_curve, mean_of, paired
+from nasaug.comparing.statistics import corrected, first_reaching, mean_curve, mean_of, paired
 from nasaug.comparing.store import Store
 from nasaug.study_config import Kind
 
@@ -28,7 +28,7 @@ def summarise(planner: Planner, plan: Plan, name: str) -> dict[str, Any]:
     study, store = planner.study, planner.store
     results = {arm: _results(store, plan, arm) for arm in plan.tuning}
     comparisons = [
-        *_corrected(
+        *corrected(
             [
                 *_pooled(planner, plan, results),
                 *(_compared(planner, match, results) for match in plan.matches),
@@ -205,19 +205,6 @@ def _pairs(
     ours, theirs = results[match.arm], results[match.reference]
     seeds = planner.study.seeds_of(match.arm.method)
     return [(ours[s]["top1"], theirs[s]["top1"]) for s in seeds if s in ours and s in theirs]
-
-
-def _corrected(comparisons: Sequence[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    """With Holm's p: a family are the methods on one target (or on all) at one length and at equal
-    one thing."""
-
-    def family(one: dict[str, Any]) -> tuple[str, int, str]:
-        return one["target"], one["epochs"], one["equal"]
-
-    for key in dict.fromkeys(map(family, comparisons)):
-        own = [one for one in comparisons if family(one) == key]
-        for one, p in zip(own, holm([one["p"] for one in own]), strict=True):
-            yield {**one, "holm": p, "family": sum(other["p"] is not None for other in own)}
 
 
 def _tuning(planner: Planner, plan: Plan, arm: Arm) -> dict[str, Any]:

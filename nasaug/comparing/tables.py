@@ -9,11 +9,24 @@ from collections.abc import Iterable, Mapping
 from statistics import median
 from typing import Any
 
-from nasaug.search import format_macs
+from nasaug.comparing.formats import (
+    DASH,
+    Table,
+    compute,
+    count,
+    difference_cells,
+    duration,
+    interval,
+    markdown_table,
+    number,
+    percent,
+    points,
+    probability,
+    with_interval,
+)
+from nasaug.comparing.unpaired import unpaired_comparisons
 
 Row = Mapping[str, Any]
-Table = tuple[tuple[str, ...], list[list[str]]]
-DASH = "-"
 EQUAL = {"epochs": "equal epochs", "macs": "equal MACs", "time": "equal time"}
 ARM_COLUMNS = (
     "target", "method", "epochs", "rate", "n", "test top-1 (%)", "sd", "95 % interval",
@@ -22,6 +35,10 @@ ARM_COLUMNS = (
 COMPARED_COLUMNS = (
     "target", "method", "epochs", "against", "at", "its epochs", "n", "difference (points)",
     "95 % interval", "p", "p (Holm)", "final",
+)  # fmt: skip
+UNPAIRED_COLUMNS = (
+    "target", "method", "epochs", "against", "at", "its epochs", "runs", "difference (points)",
+    "95 % interval", "p", "p (Holm)", "on training images",
 )  # fmt: skip
 # What time is, by a summary's `time`; one of an older release does not say.
 TIME = {
@@ -73,16 +90,29 @@ def compared_table(summary: Row) -> Table:
     ]
 
 
-def difference_cells(one: Row) -> list[str]:
-    """n, the paired difference, its interval, p, p after Holm, whether it is final."""
-    return [
-        count(one),
-        one.get("unknown") or points(one["difference"]),
-        interval(one, signed=True),
-        probability(one["p"]),
-        probability(one["holm"]),
-        "yes" if one["final"] else "no",
+def unpaired_table(summary: Row) -> Table:
+    """A row for every comparison on one target, by all runs of both sides."""
+    return UNPAIRED_COLUMNS, [
+        [
+            one["target"],
+            one["method"],
+            str(one["epochs"]),
+            one["against"],
+            EQUAL[one["equal"]],
+            str(one["against_epochs"]),
+            *unpaired_cells(one),
+            probability(one["p"]),
+            probability(one["holm"]),
+            with_interval(one["train"]),
+        ]
+        for one in unpaired_comparisons(summary)
     ]
+
+
+def unpaired_cells(one: Row) -> list[str]:
+    """How many runs each side has, the difference, its interval."""
+    runs = f"{one['n']} and {one['against_n']}"
+    return [runs, points(one["difference"]), interval(one, signed=True)]
 
 
 def map_tables(summary: Row) -> list[tuple[str, Table]]:
@@ -108,10 +138,9 @@ def _map_row(row: Row, lengths: Iterable[int]) -> list[str]:
 def _map_cell(cell: Row) -> str:
     if cell["n"] == 0:
         return cell["unknown"] or DASH
-    spread = "" if cell["low"] is None else f" ({interval(cell, signed=True)})"
     fits = verdict(cell["baseline_fits"])
     said = f"; baseline {fits}" if fits else ""
-    return f"{points(cell['difference'])}{spread}, n = {count(cell)}{said}"
+    return f"{with_interval(cell)}, n = {count(cell)}{said}"
 
 
 def verdict(diagnosis: Mapping[str, int]) -> str:
@@ -150,53 +179,6 @@ def arm_name(arm: Row) -> str:
     return f"{arm['method']}, longer" if arm["longer"] else str(arm["method"])
 
 
-def count(row: Row) -> str:
-    """How many runs, and of how many that are to be."""
-    return str(row["n"]) if row["n"] == row["planned"] else f"{row['n']} of {row['planned']}"
-
-
-def percent(value: float | None) -> str:
-    return DASH if value is None else f"{100 * value:.2f}"
-
-
-def points(value: float | None) -> str:
-    """Percentage points, with their sign."""
-    return DASH if value is None else f"{100 * value:+.2f}"
-
-
-def interval(row: Row, signed: bool = False) -> str:
-    if row["low"] is None:
-        return DASH
-    say = points if signed else percent
-    return f"{say(row['low'])} to {say(row['high'])}"
-
-
-def probability(value: float | None) -> str:
-    if value is None:
-        return DASH
-    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
-
-
-def number(value: float | None) -> str:
-    return DASH if value is None else f"{value:g}"
-
-
-def compute(macs: float | None) -> str:
-    """Training MACs: `938G`, `1.22T`."""
-    if macs is None:
-        return DASH
-    return f"{macs / 1e12:.3g}T" if macs >= 1e12 else format_macs(round(macs))
-
-
-def duration(seconds: float | None) -> str:
-    """`45 s`, `12.5 min`, `3.2 h`."""
-    if seconds is None:
-        return DASH
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
 def time_key(summary: Row) -> str:
     """The key under which an arm has its training time, that which is equal at equal time."""
     return f"train_{_time(summary)}"
@@ -221,6 +203,10 @@ def notes(summary: Row) -> list[str]:
         "other seeds, from one grid that grows while its edge is the best.",
         "Differences are paired by target and seed (two-sided paired t-test); Holm corrects for "
         "the methods that are compared on a target, at one length, at equal one thing.",
+        "Not paired: by all runs of both sides, Welch's t-test, which is the sharper one where "
+        "runs of one seed are no more alike than others. On training images: the same "
+        "difference there; a method that is ahead there and not on the test images fits better and "
+        "generalises worse.",
         f"Epochs come after {warmup}. At equal MACs and at equal time the other side is trained "
         "so much longer (or shorter) that it costs the same, or is the study's own length that "
         "costs as much within 5 %: forward MACs of all passes times images, or "
@@ -277,6 +263,8 @@ def markdown(summary: Row, level: int = 1) -> str:
         f"{inner} Differences",
         markdown_table(compared_table(summary), 5),
         *_map_parts(summary, inner),
+        f"{inner} Differences, runs not paired",
+        markdown_table(unpaired_table(summary), 5),
         f"{inner} Accuracies",
         markdown_table(arms_table(summary), 2),
         f"{inner} Learning rates",
@@ -292,16 +280,3 @@ def _map_parts(summary: Row, heading: str) -> list[str]:
     tables = map_tables(summary)
     parts = [part for title, table in tables for part in (f"{title}:", markdown_table(table, 1))]
     return [f"{heading} Map", MAP_NOTE, *parts] if parts else []
-
-
-def markdown_table(table: Table, left: int) -> str:
-    """A table whose first `left` columns are words, the others numbers."""
-    head, rows = table
-    if not rows:
-        return "Nothing yet."
-    rule = ["---" if index < left else "---:" for index in range(len(head))]
-    return "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in (head, rule, *rows))
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

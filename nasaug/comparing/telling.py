@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nasaug.comparing.formats import Table
 from nasaug.comparing.places import Places
 from nasaug.comparing.status import Status
-from nasaug.comparing.tables import Table
 from nasaug.console import emit_json, emit_table, say
 from nasaug.training import TrainingFailed
 

@@ -6,34 +6,32 @@ their cells, so that one comparison may stand on several pages, with more seeds 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from nasaug.comparing.figures import sheet_with_axes
-from nasaug.comparing.tables import (
-    EQUAL,
-    Table,
-    count,
-    interval,
-    markdown_table,
-    points,
-    probability,
-)
+from nasaug.comparing.formats import Table, markdown_table, probability
+from nasaug.comparing.statistics import mean_of
+from nasaug.comparing.tables import EQUAL, unpaired_cells
+from nasaug.comparing.unpaired import unpaired_comparisons
 from nasaug.pictures.canvas import BLUE, GREY, INK, RED, style
 
 Row = Mapping[str, Any]
 LEVEL = 0.05
 COUNTED = ("at", "comparisons", "ahead", "corrected", "behind", "corrected", "not told apart")
 APART = (
-    "study", "target", "method", "epochs", "against", "at", "n", "difference (points)",
-    "95 % interval", "p (Holm)",
+    "study", "target", "method", "epochs", "against", "at", "runs",
+    "difference (points)", "95 % interval", "p (Holm)",
 )  # fmt: skip
-EXPLAINED = """\
-Every final comparison of the studies above, once, though studies share runs: a difference in test
-top-1 is told apart where its 95 % interval is without 0, which chance alone does in one of twenty;
-*corrected* counts those of them that Holm's correction within their study leaves (p < 0.05)."""
+EXPLAINED = (
+    "Every final comparison of the studies above, once, though studies share runs: a difference in "
+    "test top-1 is told apart where its 95 % interval is without 0, which chance alone does in one "
+    "of twenty; *corrected* counts those of them that Holm's correction within their study leaves "
+    "(p < 0.05). By all runs of both sides, not paired (Welch's t-test)."
+)
 # Points up to which differences are drawn to scale; those beyond are drawn by their logarithm.
 TO_SCALE = 2.0
 TICKS = (-20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20)
@@ -42,22 +40,17 @@ GAP = 3  # rows between blocks
 
 def all_compared(summaries: Iterable[Row]) -> list[dict[str, Any]]:
     """The comparisons that count, each with its `study`, from the least difference up."""
-    found = [one for summary in summaries for one in _of_study(summary)]
+    found = [
+        {**one, "study": summary["study"]}
+        for summary in summaries
+        for one in unpaired_comparisons(summary)
+        if one["final"] and one["low"] is not None
+    ]
     kept: list[dict[str, Any]] = []
-    for one in sorted(found, key=lambda one: -one["n"]):
+    for one in sorted(found, key=lambda one: -one["n"] - one["against_n"]):
         if not any(_are_one(one, other) for other in kept):
             kept.append(one)
     return sorted(kept, key=lambda one: float(one["difference"]))
-
-
-def _of_study(summary: Row) -> Iterator[dict[str, Any]]:
-    arms = {(arm["target"], arm["method"], arm["epochs"]): arm for arm in summary["arms"]}
-    for one in summary["comparisons"]:
-        if one["final"] and one["low"] is not None and one["target"] in summary["targets"]:
-            ours = arms[one["target"], one["method"], one["epochs"]]
-            theirs = arms[one["target"], one["against"], one["against_epochs"]]
-            sides = set(ours["cells"]), set(theirs["cells"])
-            yield {**one, "study": summary["study"], "sides": sides}
 
 
 def _are_one(one: Row, other: Row) -> bool:
@@ -70,7 +63,7 @@ def together_section(compared: Sequence[Row], folder: str, picture: str) -> str:
     """The section of the page, in Markdown; pages of studies and the `picture` are in `folder`."""
     parts = [
         "## Taken together",
-        EXPLAINED,
+        fill(" ".join([EXPLAINED, *_correlated(compared)]), 100),
         markdown_table(_counted(compared), 1),
         f"![All differences, sorted]({folder}/{picture})",
     ]
@@ -78,6 +71,18 @@ def together_section(compared: Sequence[Row], folder: str, picture: str) -> str:
     if apart[1]:
         parts += ["Told apart, the best first:", markdown_table(apart, 3)]
     return "\n\n".join(parts)
+
+
+def _correlated(compared: Iterable[Row]) -> list[str]:
+    """Whether pairing would gain anything."""
+    known = [one["correlation"] for one in compared if one["correlation"] is not None]
+    found = mean_of(known)
+    if found.low is None:
+        return []
+    return [
+        f"Runs of one seed correlate by {found.mean:+.2f} in the mean of {found.n} comparisons "
+        f"({found.low:+.2f} to {found.high:+.2f})."
+    ]
 
 
 def _counted(compared: Sequence[Row]) -> Table:
@@ -118,9 +123,7 @@ def _apart_table(compared: Iterable[Row], folder: str) -> Table:
             str(one["epochs"]),
             one["against"],
             EQUAL[one["equal"]],
-            count(one),
-            points(one["difference"]),
-            interval(one, signed=True),
+            *unpaired_cells(one),
             probability(one["holm"]),
         ]
         for one in apart

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from nasaug.comparing.figures import look, put_legend, sheet_with_axes
-from nasaug.comparing.tables import compute
+from nasaug.comparing.formats import compute
 from nasaug.pictures.canvas import BLUE, GREEN, GREY, INK, plain, style
 
 Row = Mapping[str, Any]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nasaug.comparing.cells import Cell
+from nasaug.comparing.formats import Table
 from nasaug.comparing.sitting import Sitting
 from nasaug.comparing.status import Status
 from nasaug.comparing.store import Store
@@ -16,7 +17,6 @@ from nasaug.comparing.studies import (
     load_from,
     study_path,
 )
-from nasaug.comparing.tables import Table
 from nasaug.config import load_config
 from nasaug.contrast_config import Contrast
 from nasaug.contrasting.plan import Plan, Planner

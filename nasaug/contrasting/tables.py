@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nasaug.comparing.tables import (
+from nasaug.comparing.formats import (
     DASH,
     Table,
-    cell_notes,
     compute,
     count,
     difference_cells,
@@ -16,8 +15,8 @@ from nasaug.comparing.tables import (
     interval,
     markdown_table,
     percent,
-    rates_tried,
 )
+from nasaug.comparing.tables import cell_notes, rates_tried
 from nasaug.search import format_macs
 
 Row = Mapping[str, Any]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nasaug.comparing.cells import Cell
+from nasaug.comparing.formats import Table
 from nasaug.comparing.sitting import Sitting
 from nasaug.comparing.status import Status, status
 from nasaug.comparing.store import Store
@@ -15,7 +16,6 @@ from nasaug.comparing.studies import (
     load_from,
     study_path,
 )
-from nasaug.comparing.tables import Table
 from nasaug.comparing.versions import DETECTORS, Code
 from nasaug.detect_study_config import DetectStudy
 from nasaug.detecting.checks import check_study

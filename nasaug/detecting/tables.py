@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nasaug.comparing.tables import (
+from nasaug.comparing.formats import (
     DASH,
     Table,
-    cell_notes,
     compute,
     count,
     difference_cells,
@@ -20,8 +19,8 @@ from nasaug.comparing.tables import (
     markdown_table,
     number,
     percent,
-    rates_tried,
 )
+from nasaug.comparing.tables import cell_notes, rates_tried
 from nasaug.detecting.summary import ALL, MACS
 from nasaug.search import format_macs
 

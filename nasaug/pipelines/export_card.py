@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nasaug.comparing.tables import markdown_table
+from nasaug.comparing.formats import markdown_table
 from nasaug.export import INT8, Check, Format, Model
 from nasaug.pipelines.export_source import Source
 from nasaug.supernet import Architecture, flash_size, macs, macs_at, params, peak_memory, row_costs

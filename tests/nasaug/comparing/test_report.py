@@ -20,18 +20,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from nasaug.comparing.cells import Cell
+from nasaug.comparing.formats import duration, probability
 from nasaug.comparing.report import report_page, write_outputs
 from nasaug.comparing.spreadsheet import csv_text
 from nasaug.comparing.studies import OUTPUTS
 from nasaug.comparing.summary import summarise
-from nasaug.comparing.tables import (
-    arms_table,
-    compared_table,
-    duration,
-    markdown,
-    notes,
-    probability,
-)
+from nasaug.comparing.tables import arms_table, compared_table, markdown, notes
 
 # Test accuracies by method, target and seed.
 SCORES = {
@@ -124,6 +118,8 @@ def test_comparisons_are_scipys_paired_tests(summary: dict[str, Any]) -> None:
             assert found["difference"] == pytest.approx(np.mean(ours) - np.mean(theirs))
             interval = expected.confidence_interval(0.95)
             assert found["low"] == pytest.approx(interval.low)
+            r = stats.pearsonr(ours, theirs).statistic
+            assert found["correlation"] == pytest.approx(r)
             assert (found["epochs"], found["against_epochs"]) == (
                 10,
                 10 if kind == "epochs" else 34,

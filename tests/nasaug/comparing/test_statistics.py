@@ -13,11 +13,13 @@ from scipy import stats
 from nasaug.comparing.statistics import (
     Mean,
     Paired,
+    Unpaired,
     first_reaching,
     holm,
     mean_curve,
     mean_of,
     paired,
+    unpaired,
 )
 
 shares = st.integers(0, 10_000).map(lambda hits: hits / 10_000)
@@ -71,6 +73,35 @@ def test_paired_is_scipys_paired_t_test(pairs: list[tuple[float, float]]) -> Non
 def test_pairs_need_equal_lengths() -> None:
     with pytest.raises(ValueError, match="two lists of one length, but got 2, 1"):
         paired([0.1, 0.2], [0.1])
+
+
+def test_correlation_of_pairs_is_numpys() -> None:
+    ours, theirs = [0.1, 0.4, 0.2, 0.3], [0.2, 0.3, 0.3, 0.1]
+    found = paired(ours, theirs).correlation
+    assert found == pytest.approx(stats.pearsonr(ours, theirs).statistic)
+    assert paired(ours[:2], theirs[:2]).correlation is None
+    assert paired(ours, [0.5] * 4).correlation is None
+
+
+@pytest.mark.filterwarnings("ignore:Precision loss:RuntimeWarning")  # scipy's, of equal numbers
+@given(several, several)
+def test_unpaired_is_scipys_welch_test(ours: list[float], theirs: list[float]) -> None:
+    found = unpaired(mean_of(ours), mean_of(theirs))
+    assert found.difference == pytest.approx(np.mean(ours) - np.mean(theirs))
+    if len(set(ours)) == len(set(theirs)) == 1:
+        assert found.low is found.high is found.p is None
+        return
+    expected = stats.ttest_ind(ours, theirs, equal_var=False)
+    interval = expected.confidence_interval(0.95)
+    assert found.p == pytest.approx(expected.pvalue, abs=1e-9)
+    assert (found.low, found.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+
+
+def test_unpaired_needs_two_runs_a_side() -> None:
+    one, two = mean_of([0.5]), mean_of([0.4, 0.6])
+    for ours, theirs in ((one, two), (two, one)):
+        assert unpaired(ours, theirs) == Unpaired(pytest.approx(0.0))
+    assert unpaired(mean_of([]), two) == Unpaired()
 
 
 def test_holm_by_hand() -> None:

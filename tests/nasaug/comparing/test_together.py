@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from nasaug.comparing.together import all_compared, together_figure, together_section
 from nasaug.publishing import publish, results_pages, summaries_in
 
@@ -12,69 +14,84 @@ DOCS = Path(__file__).parents[3] / "docs"
 
 
 def _summary(
-    study: str, *differences: tuple[float, float], equal: str = "epochs", seeds: int = 3
+    study: str, *means: float, sd: float = 0.001, equal: str = "epochs", seeds: int = 3
 ) -> dict[str, Any]:
-    """Of a study of one target; methods a, b... differ from the baseline by `differences`, the mean
-    and half of the interval. Methods of one name are the same runs in all studies."""
-    arms, compared = [_arm("baseline", seeds)], []
-    for method, (mean, half) in zip("abcdef", differences, strict=False):
-        arms.append(_arm(method, seeds))
+    """Of a study of one target; methods a, b... have test accuracies of such `means`, the baseline
+    0.5, all with one `sd`. Methods of one name are the same runs in all studies."""
+    arms = [_arm("baseline", 0.5, sd, seeds)]
+    compared = []
+    for method, mean in zip("abcdef", means, strict=False):
+        arms.append(_arm(method, mean, sd, seeds))
         compared.append(
             {
                 "target": "t", "method": method, "epochs": 5, "against": "baseline",
-                "against_epochs": 5, "equal": equal, "n": seeds, "planned": seeds, "final": True,
-                "difference": mean, "low": mean - half, "high": mean + half, "p": 0.04,
-                "holm": 0.04 if half < 0.005 else 0.3,
+                "against_epochs": 5, "equal": equal,
             }
         )  # fmt: skip
     return {"study": study, "targets": ["t"], "arms": arms, "comparisons": compared}
 
 
-def _arm(method: str, seeds: int) -> dict[str, Any]:
+def _arm(method: str, mean: float, sd: float, seeds: int) -> dict[str, Any]:
     cells = [f"t-{method}-e5-s{seed}" for seed in range(seeds)]
-    return {"target": "t", "method": method, "epochs": 5, "cells": cells}
+    test = {"n": seeds, "mean": mean, "sd": sd, "low": None, "high": None}
+    return {
+        "target": "t", "method": method, "epochs": 5, "n": seeds, "final": True, "cells": cells,
+        "test": test, "train": test,
+    }  # fmt: skip
 
 
 def test_ahead_behind_and_not_told_apart_are_counted() -> None:
-    found = all_compared([_summary("one", (0.01, 0.001), (-0.02, 0.01), (0.0, 0.01), (0.1, 0.2))])
-    assert [one["method"] for one in found] == ["b", "c", "a", "d"]
+    # Welch's t for equal sd and n: half of the interval is 2.776 sd sqrt(2 / 3), here 0.227 points.
+    found = all_compared([_summary("one", 0.51, 0.4977, 0.5, 0.502)])
+    assert [one["method"] for one in found] == ["b", "c", "d", "a"]
     said = together_section(found, "results", "together.svg")
+    # p of b is 0.048 before correction, and that of d above 0.05.
     assert "| equal epochs | 4 | 1 | 1 | 1 | 0 | 2 |" in said
     assert "equal MACs" not in said and "![All differences, sorted](results/together.svg)" in said
+    assert "Runs of one seed" not in said
     rows = [line for line in said.splitlines() if line.startswith("| [one](results/one.md)")]
     assert [row.split(" | ")[2] for row in rows] == ["a", "b"]
-    assert "| +1.00 | +0.90 to +1.10 | 0.0400 |" in rows[0]
+    assert "| 3 and 3 | +1.00 | +0.77 to +1.23 | 0.0010 |" in rows[0]
+
+
+def test_the_correlation_of_pairs_is_said() -> None:
+    summary = _summary("one", 0.5, 0.51, 0.52)
+    for one, r in zip(summary["comparisons"], (-0.5, 0.5, 0.3), strict=True):
+        one["correlation"] = r
+    said = together_section(all_compared([summary]), "results", "together.svg")
+    # Mean 0.1, sd 0.529, t of two degrees of freedom 4.303.
+    assert "correlate by +0.10 in the mean of 3 comparisons (-1.21 to +1.41)." in _joined(said)
+
+
+def _joined(text: str) -> str:
+    return " ".join(text.split())
 
 
 def test_shared_runs_count_once_with_most_seeds() -> None:
-    few, many = _summary("few", (0.01, 0.001)), _summary("many", (0.02, 0.01), seeds=8)
+    few, many = _summary("few", 0.51), _summary("many", 0.51, seeds=8)
     for order in ([few, many], [many, few]):
         assert [(one["study"], one["n"]) for one in all_compared(order)] == [("many", 8)]
-    other = _summary("macs", (0.01, 0.001), equal="macs")
+    other = _summary("macs", 0.51, equal="macs")
     assert len(all_compared([few, many, other])) == 2
-    # The same baseline alone makes two comparisons no one.
-    both = _summary("both", (0.0, 0.01), (0.0, 0.01))
-    assert len(all_compared([both])) == 2
+    # Sharing the baseline alone, two comparisons are still two.
+    assert len(all_compared([_summary("both", 0.5, 0.5)])) == 2
 
 
 def test_what_is_not_final_pooled_or_without_an_interval_does_not_count() -> None:
-    summary = _summary("one", (0.01, 0.001), (0.01, 0.001), (0.01, 0.001), (0.03, 0.001))
-    first, second, third, _ = summary["comparisons"]
+    summary = _summary("one", 0.51, 0.52, 0.53, 0.54)
+    _, first, _, third, _ = summary["arms"]
     first["final"] = False
-    second["target"] = "all"
-    third["low"] = third["high"] = None
-    assert [one["difference"] for one in all_compared([summary])] == [0.03]
+    summary["comparisons"][1] |= {"target": "all", "against_epochs": None}
+    third["test"] |= {"n": 1, "sd": None}
+    assert [one["method"] for one in all_compared([summary])] == ["d"]
 
 
-def test_the_figure_has_every_difference(tmp_path: Path) -> None:
-    found = all_compared(
-        [_summary("a", (0.01, 0.001), (-0.02, 0.01)), _summary("b", (0.0, 0.01), equal="macs")]
-    )
+def test_the_figure_has_every_difference() -> None:
+    found = all_compared([_summary("a", 0.51, 0.48), _summary("b", 0.5, equal="macs")])
     [axes] = together_figure(found).axes
-    dots = {
-        line.get_xdata()[0]: line.get_color() for line in axes.lines if line.get_marker() == "o"
-    }  # type: ignore[index]
-    assert sorted(dots) == [-2.0, 0.0, 1.0] and len(set(dots.values())) == 3
+    dots = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [line.get_xydata().tolist()[0][0] for line in dots] == pytest.approx([0.0, -2.0, 1.0])  # type: ignore[union-attr]
+    assert len({line.get_color() for line in dots}) == 3
     assert [label.get_text() for label in axes.get_yticklabels()] == ["equal MACs", "equal epochs"]
 
 
