@@ -37,6 +37,9 @@ with open(folder / "metrics.jsonl", "w") as file:
 result = {"top1": top1, "validation_top1": top1, "train_top1": top1, "macs": 307920}
 result |= {"params": 9850, "train_macs": 1000 * epochs, "train_seconds": 0.01 * epochs}
 (folder / "checkpoint").mkdir(exist_ok=True)
-(folder / "result.json").write_text(json.dumps({**result, "diagnosis": "under-fits: 60 %"}))
+# At once, as a run writes it: the study may be reading the results.
+new = folder / "result.new"
+new.write_text(json.dumps({**result, "diagnosis": "under-fits: 60 %"}))
+new.replace(folder / "result.json")
 with open(sys.argv[4] + ".log", "a") as log:
     log.write(f"end {name} {time.time()}\n")
