@@ -16,6 +16,7 @@ from nasaug.comparing.status import status
 from nasaug.comparing.store import Store
 from nasaug.study_config import Study
 from nasaug.supernet import load_target
+from nasaug.training import write_json
 
 Nasaug = Callable[..., Any]
 TUNE = {"grid": [0.1, 0.2, 0.3]}
@@ -66,7 +67,7 @@ def test_a_cell_that_others_run_is_waited_for(kit: Any, stand_in: Any, tmp_path:
         folder = planner.store.folder(cell.identity)
         folder.mkdir()
         planner.store.beside(cell.identity, "yaml").write_text("")
-        (folder / "result.json").write_text('{"top1": 0.9, "validation_top1": 0.9}')
+        write_json(folder / "result.json", {"top1": 0.9, "validation_top1": 0.9})
         log.close()
 
     timer = threading.Timer(3.0, finish)
