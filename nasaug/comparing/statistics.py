@@ -4,7 +4,8 @@ Intervals are Student's t at 95 %. Two methods are compared by their differences
 same target and seed (paired t-test); over several targets these differences are pooled. They are
 compared by all runs of both, too, as if no two belonged together (Welch, 1947), which says more
 where runs of one seed are no more alike than others. p values of one family of comparisons are
-corrected by Holm (1979). One run gives a number and no interval.
+corrected by Holm (1979); what one method gains in several comparisons is their random-effects mean
+(DerSimonian and Laird, 1986). One run gives a number and no interval.
 """
 
 from __future__ import annotations
@@ -57,13 +58,29 @@ class Paired:
 
 @dataclass(frozen=True)
 class Unpaired:
-    """Difference of two means, its interval and the p value of Welch's t-test, two-sided; None
-    where a side has fewer than two runs or neither varies."""
+    """Difference of two means, its standard error, its interval and the p value of Welch's t-test,
+    two-sided; None where a side has fewer than two runs or neither varies."""
 
     difference: float | None = None
+    error: float | None = None
     low: float | None = None
     high: float | None = None
     p: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Mean of `n` differences, its interval, and `between`, the standard deviation of what they
+    would be if each were known exactly."""
+
+    n: int
+    mean: float
+    low: float
+    high: float
+    between: float
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -109,9 +126,40 @@ def unpaired(ours: Mean, theirs: Mean) -> Unpaired:
         return Unpaired(difference)
     parts = [side.sd**2 / side.n for side in (ours, theirs) if side.sd is not None]
     freedom = sum(parts) ** 2 / (parts[0] ** 2 / (ours.n - 1) + parts[1] ** 2 / (theirs.n - 1))
-    half = math.sqrt(sum(parts)) * _quantile(freedom)
-    p = 2 * float(stats.t.sf(abs(difference) / math.sqrt(sum(parts)), freedom))
-    return Unpaired(difference, difference - half, difference + half, p)
+    error = math.sqrt(sum(parts))
+    half = error * _quantile(freedom)
+    p = 2 * float(stats.t.sf(abs(difference) / error, freedom))
+    return Unpaired(difference, error, difference - half, difference + half, p)
+
+
+def pooled(differences: Sequence[float], errors: Sequence[float]) -> Pooled:
+    """The mean of differences with these standard errors, which need not be of one true size.
+
+    The variance between them is DerSimonian and Laird's (1986), the interval Hartung and Knapp's
+    (2001), not narrower than the errors alone allow (Roever et al., 2015).
+
+    Raises: ValueError for fewer than two, lists of different lengths, an error that is not above 0.
+    """
+    found, squared = np.asarray(differences), np.square(errors)
+    n = len(found)
+    if n < 2 or len(squared) != n or not (squared > 0).all():
+        raise ValueError(
+            f"pooling needs two differences or more, each with an error above 0, but got {n} with "
+            f"errors {[*errors]}"
+        )
+
+    def weighed(between: float) -> tuple[Any, float, float]:
+        """Weights, the mean, how far the differences are from it."""
+        weights = 1 / (squared + between)
+        mean = float(np.average(found, weights=weights))
+        return weights, mean, float(weights @ (found - mean) ** 2)
+
+    weights, _, spread = weighed(0.0)
+    total = float(weights.sum())
+    between = max(0.0, (spread - (n - 1)) / (total - float(weights @ weights) / total))
+    weights, mean, spread = weighed(between)
+    half = math.sqrt(max(1.0, spread / (n - 1)) / float(weights.sum())) * _quantile(n - 1)
+    return Pooled(n, mean, mean - half, mean + half, math.sqrt(between))
 
 
 def _quantile(freedom: float) -> float:

@@ -1,4 +1,5 @@
-"""What all published studies say together: how many comparisons are told apart, and which.
+"""What all published studies say together: how many comparisons are told apart, and which, and what
+a method gains over all that it was compared in.
 
 Only final comparisons with an interval count, those of single targets, and each once: studies share
 their cells, so that one comparison may stand on several pages, with more seeds on one of them.
@@ -6,6 +7,7 @@ their cells, so that one comparison may stand on several pages, with more seeds 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from textwrap import fill
 from typing import Any
@@ -13,8 +15,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from nasaug.comparing.figures import sheet_with_axes
-from nasaug.comparing.formats import Table, markdown_table, probability
-from nasaug.comparing.statistics import mean_of
+from nasaug.comparing.formats import Table, interval, markdown_table, percent, points, probability
+from nasaug.comparing.statistics import mean_of, pooled
 from nasaug.comparing.tables import EQUAL, unpaired_cells
 from nasaug.comparing.unpaired import unpaired_comparisons
 from nasaug.pictures.canvas import BLUE, GREY, INK, RED, style
@@ -22,6 +24,11 @@ from nasaug.pictures.canvas import BLUE, GREY, INK, RED, style
 Row = Mapping[str, Any]
 LEVEL = 0.05
 COUNTED = ("at", "comparisons", "ahead", "corrected", "behind", "corrected", "not told apart")
+POOLED = (
+    "method", "against", "at", "comparisons", "mean difference (points)", "95 % interval",
+    "between",
+)  # fmt: skip
+LEAST_POOLED = 3
 APART = (
     "study", "target", "method", "epochs", "against", "at", "runs",
     "difference (points)", "95 % interval", "p (Holm)",
@@ -31,6 +38,12 @@ EXPLAINED = (
     "test top-1 is told apart where its 95 % interval is without 0, which chance alone does in one "
     "of twenty; *corrected* counts those of them that Holm's correction within their study leaves "
     "(p < 0.05). By all runs of both sides, not paired (Welch's t-test)."
+)
+OVER_ALL = (
+    "Over all targets, lengths and data, methods by their names: the mean of at least "
+    f"{LEAST_POOLED} comparisons, weighed by how exactly each is known (random effects), and the "
+    "standard deviation *between* what they would be, were all known exactly. Where that is large, "
+    "the mean hides that a method does better in some places than in others."
 )
 # Points up to which differences are drawn to scale; those beyond are drawn by their logarithm.
 TO_SCALE = 2.0
@@ -61,12 +74,15 @@ def _are_one(one: Row, other: Row) -> bool:
 
 def together_section(compared: Sequence[Row], folder: str, picture: str) -> str:
     """The section of the page, in Markdown; pages of studies and the `picture` are in `folder`."""
+    over_all = _pooled_table(compared)
     parts = [
         "## Taken together",
         fill(" ".join([EXPLAINED, *_correlated(compared)]), 100),
         markdown_table(_counted(compared), 1),
         f"![All differences, sorted]({folder}/{picture})",
     ]
+    if over_all[1]:
+        parts += [fill(OVER_ALL, 100), markdown_table(over_all, 3)]
     apart = _apart_table(compared, folder)
     if apart[1]:
         parts += ["Told apart, the best first:", markdown_table(apart, 3)]
@@ -107,6 +123,28 @@ def _corrected(compared: Iterable[Row]) -> int:
 
 def _equals(compared: Iterable[Row]) -> list[str]:
     return [equal for equal in EQUAL if any(one["equal"] == equal for one in compared)]
+
+
+def _pooled_table(compared: Sequence[Row]) -> Table:
+    """By what is equal, the method of most comparisons first."""
+    rows = []
+    for equal in _equals(compared):
+        own = [one for one in compared if one["equal"] == equal]
+        for sides, times in Counter(map(_sides, own)).most_common():
+            if times >= LEAST_POOLED:
+                found = [one for one in own if _sides(one) == sides]
+                rows.append([*sides, EQUAL[equal], *_pooled_cells(found)])
+    return POOLED, rows
+
+
+def _sides(one: Row) -> tuple[str, str]:
+    return one["method"], one["against"]
+
+
+def _pooled_cells(compared: Sequence[Row]) -> list[str]:
+    found = pooled([one["difference"] for one in compared], [one["error"] for one in compared])
+    spread = interval(found.to_dict(), signed=True)
+    return [str(found.n), points(found.mean), spread, percent(found.between)]
 
 
 def _is_apart(one: Row) -> bool:

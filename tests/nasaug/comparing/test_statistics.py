@@ -19,6 +19,7 @@ from nasaug.comparing.statistics import (
     mean_curve,
     mean_of,
     paired,
+    pooled,
     unpaired,
 )
 
@@ -139,3 +140,36 @@ def test_a_mean_curve_has_the_epochs_that_all_have() -> None:
         {2: 0.5, 3: 0.6}
     )
     assert mean_curve([]) == {}
+
+
+# Log relative risks of 13 trials of the BCG vaccine (Colditz et al., 1994) and their variances, an
+# example of textbooks. What is expected is what statsmodels 0.14 finds.
+VACCINE = {
+    -0.8893: 0.3256, -1.5854: 0.1946, -1.3481: 0.4154, -1.4416: 0.0200, -0.2175: 0.0512,
+    -0.7861: 0.0069, -1.6209: 0.2230, 0.0120: 0.0040, -0.4694: 0.0564, -1.3713: 0.0730,
+    -0.3394: 0.0124, 0.4459: 0.5325, -0.0173: 0.0714,
+}  # fmt: skip
+
+
+def test_pooled_is_that_of_a_known_example() -> None:
+    found = pooled([*VACCINE], np.sqrt([*VACCINE.values()]).tolist())
+    assert (found.n, found.mean) == (13, pytest.approx(-0.714084, abs=1e-6))
+    assert (found.low, found.high) == pytest.approx((-1.107776, -0.320393), abs=1e-6)
+    assert found.between**2 == pytest.approx(0.308396, abs=1e-6)
+
+
+def test_pooled_differences_of_one_size_are_known_as_well_as_their_errors_allow() -> None:
+    # Less apart than their errors: nothing between them, and the errors, 0.1 / sqrt(4), stand.
+    found = pooled([0.1, 0.1, 0.12, 0.08], [0.1] * 4)
+    assert (found.mean, found.between) == (pytest.approx(0.1), 0.0)
+    assert found.high - found.mean == pytest.approx(3.182 * 0.05, abs=1e-4)
+    # The better known counts more: weights 4 to 1.
+    assert pooled([0.0, 0.1], [0.1, 0.2]).mean == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(
+    ("found", "errors"), [([0.1], [0.1]), ([0.1, 0.2], [0.1]), ([0.1] * 2, [0.1, 0])]
+)
+def test_pooling_what_cannot_be_weighed_is_refused(found: list[float], errors: list[float]) -> None:
+    with pytest.raises(ValueError, match="two differences or more, each with an error above 0"):
+        pooled(found, errors)

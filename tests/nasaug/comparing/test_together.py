@@ -86,6 +86,21 @@ def test_what_is_not_final_pooled_or_without_an_interval_does_not_count() -> Non
     assert [one["method"] for one in all_compared([summary])] == ["d"]
 
 
+def test_a_method_of_several_comparisons_is_pooled() -> None:
+    means = {"one": 0.51, "two": 0.512, "three": 0.52}
+    summaries = [_summary(study, mean, 0.5) for study, mean in means.items()]
+    for number, summary in enumerate(summaries):
+        for arm in summary["arms"]:
+            arm["cells"] = [f"{number}-{cell}" for cell in arm["cells"]]
+    summaries[0]["comparisons"].pop()  # of b there are two left
+    said = together_section(all_compared(summaries), "results", "together.svg")
+    rows = [line for line in said.splitlines() if line.startswith("| a | baseline |")]
+    # Means of 1.0, 1.2, 2.0, by errors that are alike and small: their mean and spread, 0.53.
+    assert rows == ["| a | baseline | equal epochs | 3 | +1.40 | +0.09 to +2.71 | 0.52 |"]
+    assert "| b | baseline |" not in said
+    assert "Over all targets" not in together_section(all_compared(summaries[:2]), "r", "t.svg")
+
+
 def test_the_figure_has_every_difference() -> None:
     found = all_compared([_summary("a", 0.51, 0.48), _summary("b", 0.5, equal="macs")])
     [axes] = together_figure(found).axes
