@@ -12,6 +12,9 @@ from nasaug.comparing.formats import duration
 from nasaug.comparing.plan import Later
 from nasaug.comparing.store import Failure, State, Store
 
+# The time left follows at least so many: cells made on another machine say little of this one.
+LAST_EPOCHS = 10
+
 
 class Planner(Protocol):
     """What has a store: of a study, or of another comparison in epochs."""
@@ -121,9 +124,15 @@ def _seconds_around(store: Store, done: Iterable[Cell]) -> float:
 def _seconds_per_epoch(
     store: Store, cells: Iterable[Cell], states: dict[str, State]
 ) -> dict[tuple[str, str], float]:
+    """By target and method, of the last epochs that were trained."""
+    shown = [
+        cell for cell in cells
+        if cell.arm is not None and states[cell.name] in ("done", "running", "waiting")
+    ]  # fmt: skip
     seen: dict[tuple[str, str], list[float]] = {}
-    for cell in cells:
-        if cell.arm is not None and states[cell.name] in ("done", "running", "waiting"):
-            own = seen.setdefault((cell.arm.target, cell.arm.method), [])
+    for cell in sorted(shown, key=lambda cell: store.last_row_at(cell.identity), reverse=True):
+        assert cell.arm is not None
+        own = seen.setdefault((cell.arm.target, cell.arm.method), [])
+        if len(own) < LAST_EPOCHS:
             own += [float(row["seconds"]) for row in store.rows(cell.identity) if "seconds" in row]
     return {key: mean(seconds) for key, seconds in seen.items() if seconds}

@@ -27,7 +27,7 @@ from nasaug.training import RunFolder, read_json_object, write_atomically, write
 from nasaug.workspace import is_in_use
 
 State = Literal["done", "running", "diverged", "failed", "waiting"]
-MIXED, TABLES, RESULT = "mixed.json", "tables", "result.json"
+MIXED, TABLES, RESULT, ROWS = "mixed.json", "tables", "result.json", "metrics.jsonl"
 # What an epoch's row says of its cost, and a result, as train_NAME, of a training's.
 COSTS = ("macs", "seconds", "cpu_seconds")
 LAST_LINES = 12
@@ -97,6 +97,13 @@ class Store:
     def rows(self, cell: str) -> list[dict[str, Any]]:
         """A line an epoch, as far as the cell is."""
         return RunFolder(self.folder(cell), writes=False).metrics()
+
+    def last_row_at(self, cell: str) -> float:
+        """When the last row was written, by the clock in seconds; 0 if there is none."""
+        try:
+            return (self.folder(cell) / ROWS).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
 
     def cost(self, cell: str) -> dict[str, float | None]:
         """MACs, seconds and CPU seconds of a run that others build on; None where it does not say.
