@@ -156,7 +156,8 @@ def pooled(differences: Sequence[float], errors: Sequence[float]) -> Pooled:
 
     weights, _, spread = weighed(0.0)
     total = float(weights.sum())
-    between = max(0.0, (spread - (n - 1)) / (total - float(weights @ weights) / total))
+    freed = total - float(weights @ weights) / total  # 0 where one error is tiny beside the others
+    between = max(0.0, (spread - (n - 1)) / freed) if freed > 0 else 0.0
     weights, mean, spread = weighed(between)
     half = math.sqrt(max(1.0, spread / (n - 1)) / float(weights.sum())) * _quantile(n - 1)
     return Pooled(n, mean, mean - half, mean + half, math.sqrt(between))

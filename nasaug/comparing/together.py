@@ -8,7 +8,7 @@ their cells, so that one comparison may stand on several pages, with more seeds 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
@@ -22,6 +22,7 @@ from nasaug.comparing.unpaired import unpaired_comparisons
 from nasaug.pictures.canvas import BLUE, GREY, INK, RED, style
 
 Row = Mapping[str, Any]
+Compared = dict[str, Any]
 LEVEL = 0.05
 COUNTED = ("at", "comparisons", "ahead", "corrected", "behind", "corrected", "not told apart")
 POOLED = (
@@ -34,16 +35,19 @@ APART = (
     "difference (points)", "95 % interval", "p (Holm)",
 )  # fmt: skip
 EXPLAINED = (
-    "Every final comparison of the studies above, once, though studies share runs: a difference in "
-    "test top-1 is told apart where its 95 % interval is without 0, which chance alone does in one "
-    "of twenty; *corrected* counts those of them that Holm's correction within their study leaves "
-    "(p < 0.05). By all runs of both sides, not paired (Welch's t-test)."
+    "Every final comparison of two arms on one target in the studies of `nasaug compare` above, "
+    "whatever the arms are, once, though studies share runs: a difference in test top-1 is told "
+    "apart where its 95 % interval is without 0, which chance alone does in one of twenty; "
+    "*corrected* counts those of them that Holm's correction leaves (p < 0.05), which is made for "
+    "the methods on one target, at one length, at equal one thing. By all runs of both sides, not "
+    "paired (Welch's t-test)."
 )
 OVER_ALL = (
     "Over all targets, lengths and data, methods by their names: the mean of at least "
-    f"{LEAST_POOLED} comparisons, weighed by how exactly each is known (random effects), and the "
-    "standard deviation *between* what they would be, were all known exactly. Where that is large, "
-    "the mean hides that a method does better in some places than in others."
+    f"{LEAST_POOLED} comparisons that share no run of the method, weighed by how exactly each is "
+    "known (random effects), and the standard deviation *between* what they would be, were all "
+    "known exactly. Where that is large, the mean hides that a method does better in some places "
+    "than in others."
 )
 # Points up to which differences are drawn to scale; those beyond are drawn by their logarithm.
 TO_SCALE = 2.0
@@ -51,7 +55,7 @@ TICKS = (-20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20)
 GAP = 3  # rows between blocks
 
 
-def all_compared(summaries: Iterable[Row]) -> list[dict[str, Any]]:
+def all_compared(summaries: Iterable[Row]) -> list[Compared]:
     """The comparisons that count, each with its `study`, from the least difference up."""
     found = [
         {**one, "study": summary["study"]}
@@ -59,11 +63,16 @@ def all_compared(summaries: Iterable[Row]) -> list[dict[str, Any]]:
         for one in unpaired_comparisons(summary)
         if one["final"] and one["low"] is not None
     ]
-    kept: list[dict[str, Any]] = []
-    for one in sorted(found, key=lambda one: -one["n"] - one["against_n"]):
-        if not any(_are_one(one, other) for other in kept):
+    return sorted(_once(found, _are_one), key=lambda one: float(one["difference"]))
+
+
+def _once(compared: Iterable[Compared], are_one: Callable[[Row, Row], bool]) -> list[Compared]:
+    """Of those that are one, that of most runs."""
+    kept: list[Compared] = []
+    for one in sorted(compared, key=lambda one: -one["n"] - one["against_n"]):
+        if not any(are_one(one, other) for other in kept):
             kept.append(one)
-    return sorted(kept, key=lambda one: float(one["difference"]))
+    return kept
 
 
 def _are_one(one: Row, other: Row) -> bool:
@@ -72,7 +81,7 @@ def _are_one(one: Row, other: Row) -> bool:
     return one["equal"] == other["equal"] and all(shared)
 
 
-def together_section(compared: Sequence[Row], folder: str, picture: str) -> str:
+def together_section(compared: Sequence[Compared], folder: str, picture: str) -> str:
     """The section of the page, in Markdown; pages of studies and the `picture` are in `folder`."""
     over_all = _pooled_table(compared)
     parts = [
@@ -125,16 +134,21 @@ def _equals(compared: Iterable[Row]) -> list[str]:
     return [equal for equal in EQUAL if any(one["equal"] == equal for one in compared)]
 
 
-def _pooled_table(compared: Sequence[Row]) -> Table:
+def _pooled_table(compared: Sequence[Compared]) -> Table:
     """By what is equal, the method of most comparisons first."""
     rows = []
     for equal in _equals(compared):
-        own = [one for one in compared if one["equal"] == equal]
+        own = _once((one for one in compared if one["equal"] == equal), _share_method_runs)
         for sides, times in Counter(map(_sides, own)).most_common():
             if times >= LEAST_POOLED:
                 found = [one for one in own if _sides(one) == sides]
                 rows.append([*sides, EQUAL[equal], *_pooled_cells(found)])
     return POOLED, rows
+
+
+def _share_method_runs(one: Row, other: Row) -> bool:
+    """Then they are not independent: two baselines of about the method's cost, say."""
+    return _sides(one) == _sides(other) and bool(one["sides"][0] & other["sides"][0])
 
 
 def _sides(one: Row) -> tuple[str, str]:

@@ -165,6 +165,9 @@ def test_pooled_differences_of_one_size_are_known_as_well_as_their_errors_allow(
     assert found.high - found.mean == pytest.approx(3.182 * 0.05, abs=1e-4)
     # The better known counts more: weights 4 to 1.
     assert pooled([0.0, 0.1], [0.1, 0.2]).mean == pytest.approx(0.02)
+    # What is known exactly beside the others decides.
+    exact = pooled([0.0, 1.0], [1e-9, 1.0])
+    assert (exact.mean, exact.between) == (pytest.approx(0.0), 0.0)
 
 
 @pytest.mark.parametrize(

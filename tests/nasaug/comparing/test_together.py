@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nasaug.comparing.together import all_compared, together_figure, together_section
+from nasaug.pictures.canvas import BLUE, GREY, RED
 from nasaug.publishing import publish, results_pages, summaries_in
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -84,6 +85,8 @@ def test_what_is_not_final_pooled_or_without_an_interval_does_not_count() -> Non
     summary["comparisons"][1] |= {"target": "all", "against_epochs": None}
     third["test"] |= {"n": 1, "sd": None}
     assert [one["method"] for one in all_compared([summary])] == ["d"]
+    summary["arms"][0]["final"] = False  # the baseline
+    assert not all_compared([summary])
 
 
 def test_a_method_of_several_comparisons_is_pooled() -> None:
@@ -98,6 +101,12 @@ def test_a_method_of_several_comparisons_is_pooled() -> None:
     # Means of 1.0, 1.2, 2.0, by errors that are alike and small: their mean and spread, 0.53.
     assert rows == ["| a | baseline | equal epochs | 3 | +1.40 | +0.09 to +2.71 | 0.52 |"]
     assert "| b | baseline |" not in said
+    # A fourth shares the runs of a with the third: it is no news.
+    fourth = _summary("four", 0.52)
+    fourth["arms"][1]["cells"] = summaries[2]["arms"][1]["cells"]
+    compared = all_compared([*summaries, fourth])
+    assert len(compared) == 6
+    assert rows[0] in together_section(compared, "results", "together.svg").splitlines()
     assert "Over all targets" not in together_section(all_compared(summaries[:2]), "r", "t.svg")
 
 
@@ -106,7 +115,7 @@ def test_the_figure_has_every_difference() -> None:
     [axes] = together_figure(found).axes
     dots = [line for line in axes.lines if line.get_marker() == "o"]
     assert [line.get_xydata().tolist()[0][0] for line in dots] == pytest.approx([0.0, -2.0, 1.0])  # type: ignore[union-attr]
-    assert len({line.get_color() for line in dots}) == 3
+    assert [line.get_color() for line in dots] == [GREY, RED, BLUE]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["equal MACs", "equal epochs"]
 
 
